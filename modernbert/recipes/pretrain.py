@@ -4,7 +4,7 @@ import dataclasses
 
 from modernbert.config import ModelConfig, preset
 from modernbert.train.optimizers import OptimizerConfig
-from modernbert.train.pretrain import Phase, PretrainConfig
+from modernbert.train.settings import Phase, PretrainConfig
 
 
 def first_result() -> PretrainConfig:

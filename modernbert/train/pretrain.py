@@ -13,10 +13,8 @@ its tokenizer, as of the last checkpoint.
 import contextlib
 import dataclasses
 import json
-import math
 import sys
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -25,10 +23,10 @@ from tqdm import tqdm
 from modernbert.checkpoint.atomic import staged, sweep
 from modernbert.checkpoint.folder import load_model, save_model
 from modernbert.checkpoint.lock import alone_in
-from modernbert.config import ModelConfig, check_limits
+from modernbert.config import ModelConfig
 from modernbert.data.loader import Loader
 from modernbert.data.shards import TokenShards
-from modernbert.errors import ConfigError, TrainingError
+from modernbert.errors import TrainingError
 from modernbert.model.flops import forward_flops_per_token
 from modernbert.model.heads import MaskedLM
 from modernbert.model.init import init_weights
@@ -37,92 +35,10 @@ from modernbert.model.tiling import begin_from
 from modernbert.text.tokenizer import Tokenizer
 from modernbert.train.distributed import World, join
 from modernbert.train.log import Log
-from modernbert.train.optimizers import OptimizerConfig, build_optimizers, set_learning_rates
-from modernbert.train.schedules import DecayShape, micro_batches_after, wsd
+from modernbert.train.optimizers import build_optimizers, set_learning_rates
+from modernbert.train.schedules import micro_batches_after
+from modernbert.train.settings import PretrainConfig, check, settings
 from modernbert.train.state import Progress, resume, save
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Phase:
-    """A stretch of training with one row length, one masking rate and one learning-rate shape. All lengths count tokens."""
-
-    tokens: int
-    """Tokens of this phase; padding does not count."""
-    length: int = 1024
-    """Longest row; longer documents are cut."""
-    mask_rate: float = 0.3
-    """Share of tokens to predict (0.3 in ModernBERT's training)."""
-    mask_share: float = 0.8
-    """Of those, how many become [MASK]; BERT's share."""
-    random_share: float = 0.1
-    """Of those, how many become a random token; the rest stay as they are."""
-    warmup_tokens: int = 0
-    decay_tokens: int = 0
-    decay_shape: DecayShape = "one_minus_sqrt"
-    peak: float = 1.0
-    """Flat part of the learning rate, relative to the optimizer's."""
-    floor: float = 0.0
-    """Learning rate at the end of the decay, relative to the flat part."""
-    batch_warmup_tokens: int = 0
-    """Over these, a step grows from one micro-batch to all of them, with equally many steps at each size."""
-    global_rope_theta: float | None = None
-    """Base of the rotary frequencies in global layers from this phase on; None leaves it (context extension sets 160,000)."""
-    local_rope_theta: float | None = None
-
-    def __post_init__(self) -> None:
-        shares = dict.fromkeys(("mask_share", "random_share"), (0, 1))
-        amounts = dict.fromkeys(("warmup_tokens", "decay_tokens", "batch_warmup_tokens", "peak", "floor"), (0, math.inf))
-        check_limits(self, {"tokens": (1, math.inf), "length": (3, math.inf), "mask_rate": (0.001, 1), **shares, **amounts})
-        if self.mask_share + self.random_share > 1:
-            raise ConfigError(
-                f"mask_share={self.mask_share} and random_share={self.random_share}: together at most 1 is possible"
-            )
-
-    def rate(self, tokens: float) -> float:
-        """The learning-rate multiplier after `tokens` of this phase."""
-        return self.peak * wsd(
-            tokens,
-            warmup_tokens=self.warmup_tokens,
-            decay_tokens=self.decay_tokens,
-            total_tokens=self.tokens,
-            decay_shape=self.decay_shape,
-            floor=self.floor,
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
-    """Everything that decides a pre-training run."""
-
-    model: ModelConfig
-    """Vocabulary size and special token ids are replaced by those of the shards' tokenizer."""
-    shards: str
-    """Folder written by `modernbert prepare tokens`."""
-    out: str
-    """The run's folder; a run that finds its own checkpoints there goes on from the last one."""
-    phases: tuple[Phase, ...]
-    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
-    micro_batch_tokens: int = 65_536
-    """Tokens that go through the model at once, on each device; a multiple of every phase's length."""
-    micro_batches: int = 1
-    """Micro-batches that make one optimizer step."""
-    begin_from: str | None = None
-    """A folder or name of a masked language model with the shards' tokenizer, to begin from its weights: as they are where the shapes
-    agree, tiled where the new model is larger. None is random weights."""
-    compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Dtype after the embedding; weights and optimizer stay in float32."""
-    compile: bool = True
-    """Whether `torch.compile` fuses the step."""
-    device: str = "auto"
-    """auto is the first of CUDA, Apple's GPU and the CPU that is there; under torchrun, each process takes a GPU of its own."""
-    seed: int = 0
-    save_every_tokens: int = 250_000_000
-    keep_checkpoints: int = 2
-    log_every_steps: int = 50
-
-    def __post_init__(self) -> None:
-        counts = ("micro_batch_tokens", "micro_batches", "save_every_tokens", "keep_checkpoints", "log_every_steps")
-        check_limits(self, dict.fromkeys(counts, (1, math.inf)) | {"seed": (0, 2**62)})
 
 
 def pretrain(config: PretrainConfig) -> Path:
@@ -240,38 +156,6 @@ def fit_to_tokenizer(model: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
         pad_token_id=tokenizer.pad_id,
         mask_token_id=tokenizer.mask_id,
     )
-
-
-def check(config: PretrainConfig) -> None:
-    """Raises ConfigError where settings do not fit together."""
-    if not config.phases:
-        raise ConfigError("phases is empty: at least one is needed")
-    for i, phase in enumerate(config.phases):
-        if config.micro_batch_tokens % phase.length:
-            raise ConfigError(
-                f"micro_batch_tokens={config.micro_batch_tokens} is no multiple of phases.{i}.length={phase.length}; "
-                f"try {max(1, config.micro_batch_tokens // phase.length) * phase.length}"
-            )
-        if phase.warmup_tokens + phase.decay_tokens > phase.tokens:
-            raise ConfigError(
-                f"phases.{i}: warmup_tokens={phase.warmup_tokens:_} and decay_tokens={phase.decay_tokens:_} do not fit into "
-                f"tokens={phase.tokens:_}; change them too"
-            )
-        if phase.length > config.model.max_position_embeddings:
-            raise ConfigError(
-                f"phases.{i}.length={phase.length} is longer than max_position_embeddings={config.model.max_position_embeddings}"
-            )
-
-
-def settings(config: PretrainConfig) -> dict[str, Any]:
-    """The config as JSON-able data."""
-    rest = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
-    return {
-        **rest,
-        "model": config.model.to_json(),
-        "phases": [dataclasses.asdict(phase) for phase in config.phases],
-        "optimizer": dataclasses.asdict(config.optimizer),
-    }
 
 
 def claim_folder(run: Path, config: PretrainConfig) -> None:

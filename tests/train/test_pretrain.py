@@ -28,8 +28,9 @@ from modernbert.model.init import init_weights
 from modernbert.model.losses import MaskedLMLoss
 from modernbert.text.train import train_tokenizer
 from modernbert.train.optimizers import OptimizerConfig
-from modernbert.train.pretrain import Phase, PretrainConfig, pretrain
+from modernbert.train.pretrain import pretrain
 from modernbert.train.report import read_log
+from modernbert.train.settings import Phase, PretrainConfig
 
 MODEL = ModelConfig(num_hidden_layers=4, hidden_size=32, intermediate_size=32, num_attention_heads=1, attention_dropout=0.1)
 

@@ -6,8 +6,8 @@ import pytest
 
 from modernbert.errors import TrainingError
 from modernbert.recipes.pretrain import tiny
-from modernbert.train.pretrain import settings
 from modernbert.train.report import read_log, report
+from modernbert.train.settings import settings
 
 
 def line(step, **changes):

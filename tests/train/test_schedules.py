@@ -5,8 +5,8 @@ import math
 import pytest
 
 from modernbert.recipes.pretrain import base
-from modernbert.train.pretrain import Phase
 from modernbert.train.schedules import micro_batches_after, wsd
+from modernbert.train.settings import Phase
 
 
 @pytest.mark.parametrize("tokens", [0, 1, 500, 999])
