@@ -275,8 +275,8 @@ def _checked(name: str, value: Any, default: Any) -> Any:
     return value
 
 
-_SIZES: dict[str, tuple[int, int, int, int]] = {
-    # layers, hidden, intermediate, heads: facts §1.1; ettin_150m is base and ettin_400m is large (Weller et al. 2025, table 1)
+SIZES: dict[str, tuple[int, int, int, int]] = {
+    # facts §1.1; ettin_150m is base and ettin_400m is large (Weller et al. 2025, table 1)
     "ettin_17m": (7, 256, 384, 4),
     "ettin_32m": (10, 384, 576, 6),
     "ettin_68m": (19, 512, 768, 8),
@@ -286,6 +286,7 @@ _SIZES: dict[str, tuple[int, int, int, int]] = {
     "base": (22, 768, 1152, 12),
     "large": (28, 1024, 2624, 16),
 }
+"""Published sizes by name: layers, hidden, intermediate, heads."""
 
 
 def preset(name: str) -> ModelConfig:
@@ -297,10 +298,10 @@ def preset(name: str) -> ModelConfig:
     >>> preset("large").num_hidden_layers
     28
     """
-    if name not in _SIZES:
-        near = difflib.get_close_matches(name, _SIZES, n=1, cutoff=0.0)[0]
-        raise ConfigError(f"no size named {name!r}; did you mean {near!r}? There are {', '.join(_SIZES)}")
-    layers, hidden, intermediate, heads = _SIZES[name]
+    if name not in SIZES:
+        near = difflib.get_close_matches(name, SIZES, n=1, cutoff=0.0)[0]
+        raise ConfigError(f"no size named {name!r}; did you mean {near!r}? There are {', '.join(SIZES)}")
+    layers, hidden, intermediate, heads = SIZES[name]
     theta = 160_000.0 if name.startswith("ettin") else 10_000.0  # Ettin ends with one base for both kinds of layer (facts §1.2)
     return ModelConfig(
         num_hidden_layers=layers,

@@ -35,3 +35,36 @@ def equality() -> None:
     from modernbert.bench.equality import equality_record
 
     click.echo(json.dumps(equality_record(), indent=1))
+
+
+@bench.command()
+@click.option("--parameters", default="150M", show_default=True, help="To spend, embedding included: 150M, 17_000_000.")
+@click.option("--count", default=12, show_default=True, help="How many shapes.")
+@click.option("--tokens", default=65_536, show_default=True, help="In a batch.")
+@click.option("--length", default=512, show_default=True, help="Of every row, in tokens.")
+@click.option("--device", help="cuda, cuda:1, cpu …; the best one here if not given.")
+@click.option("--table", is_flag=True, help="A Markdown table in place of JSON.")
+def shapes(parameters: str, count: int, tokens: int, length: int, device: str | None, table: bool) -> None:
+    """How deep and how wide: speed of the shapes that spend one number of parameters, predicted and measured.
+
+    \b
+    modernbert bench shapes --parameters 150M --table
+    """
+    from modernbert.bench.shapes import markdown, shapes_record
+
+    record = shapes_record(_number(parameters), count=count, tokens=tokens, length=length, device=device)
+    click.echo(markdown(record) if table else json.dumps(record, indent=1))
+
+
+def _number(text: str) -> int:
+    """A count with its unit.
+
+    >>> _number("150M"), _number("17_000")
+    (150000000, 17000)
+    """
+    units = {"K": 1e3, "M": 1e6, "B": 1e9}
+    unit = units.get(text[-1:].upper(), 1)
+    try:
+        return int(float(text[:-1]) * unit) if unit != 1 else int(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no number; wanted one like 150M or 17_000_000") from error
