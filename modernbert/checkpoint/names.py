@@ -7,6 +7,7 @@ import difflib
 import os
 import re
 from pathlib import Path
+from typing import Literal
 
 from modernbert.errors import CheckpointError
 
@@ -28,6 +29,9 @@ _FILES = (
     "?_Dense/config.json",
     "?_Dense/model.safetensors",
 )
+
+
+_DATA_FILES = ("*.jsonl", "*.jsonl.gz", "*.tsv", "*.tsv.gz", "*.csv", "*.parquet")
 
 
 def packaged_names() -> list[str]:
@@ -59,6 +63,18 @@ def resolve(name_or_folder: str | Path | None = None) -> Path:
     raise CheckpointError(_no_such(name))
 
 
+def resolve_data(name_or_path: str | Path) -> Path:
+    """The file or folder of a data set: one that exists, or `org/name` on the Hugging Face hub, fetched once and then read from its cache.
+
+    Raises:
+        CheckpointError: nothing has that name, or the hub cannot be reached.
+    """
+    path = Path(name_or_path).expanduser()
+    if not path.exists() and isinstance(name_or_path, str) and _HUB_ID.fullmatch(name_or_path) and not path.suffix:
+        return _fetch(name_or_path, _DATA_FILES, "dataset")
+    return path
+
+
 def _no_such(name: str) -> str:
     if Path(name).name != name or name.startswith((".", "~")):
         return f"no folder {name}; check the path, or name {_packaged()}"
@@ -72,7 +88,7 @@ def _packaged() -> str:
     return f"a packaged model ({', '.join(names)})" if names else "a packaged model (none is in this installation)"
 
 
-def _fetch(name: str) -> Path:
+def _fetch(name: str, files: tuple[str, ...] = _FILES, kind: Literal["model", "dataset"] = "model") -> Path:
     import huggingface_hub  # half a second: only names on the hub pay for it
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -84,14 +100,16 @@ def _fetch(name: str) -> Path:
     )
 
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(_FILES)))
+        return Path(huggingface_hub.snapshot_download(name, repo_type=kind, allow_patterns=list(files)))
     except GatedRepoError:
         why = "its owner asks you to accept terms first: do so on its page, then log in with `hf auth login`"
     except (RepositoryNotFoundError, HFValidationError):
-        why = "the hub has no such public model, and there is no such folder; check the spelling"
+        why = f"the hub has no such public {kind}, and there is no such folder; check the spelling"
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
         why = (
-            f"the hub cannot be reached ({type(error).__name__}) and the model is not in the local cache; "
+            f"the hub cannot be reached ({type(error).__name__}) and the {kind} is not in the local cache; "
             "go online, or copy its folder here and give the path"
         )
-    raise CheckpointError(f"cannot fetch {name}: {why}. Without a network there is {_packaged()}")
+    raise CheckpointError(
+        f"cannot fetch {name}: {why}." + (f" Without a network there is {_packaged()}" if kind == "model" else "")
+    )

@@ -52,5 +52,60 @@ def cloze(model: str, file: Path, as_json: bool) -> None:
     _show(evaluate_cloze(modernbert.load(model), file), as_json)
 
 
+@evaluate.command()
+@_model
+@click.argument("data", metavar="DATA...", nargs=-1, required=True)
+@click.option("--against", "peers", metavar="MODEL", multiple=True, help="Another system in the same run; may be repeated.")
+@click.option("--split", default="dev", show_default=True, help="Of folders: whose judgements count.")
+@click.option("--query", default="query", show_default=True, help="Of files of pairs: the query's column.")
+@click.option("--document", default="document", show_default=True, help="Of files of pairs: the document's column.")
+@click.option("--metric", default="ndcg@10", show_default=True, help="ndcg@10, mrr@10, recall@1, recall@10, recall@100 or map.")
+@click.option("--suite", is_flag=True, help="DATA is one folder with the development sets, each in its own folder.")
+@click.option("--only", metavar="NAMES", default="", help="Of a suite: these sets alone, with commas between.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the table as a .png.")
+@click.option("--device", help="cuda, cuda:1, cpu …; the best one here if not given.")
+@_json
+def retrieval(
+    model: str,
+    data: tuple[str, ...],
+    peers: tuple[str, ...],
+    split: str,
+    query: str,
+    document: str,
+    metric: str,
+    suite: bool,
+    only: str,
+    plot: Path | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Search: nDCG@10 and its kind, with intervals.
+
+    Each DATA is a folder in BEIR's or MLDR's layout, a file of pairs or of candidates, or the name of a data set on the hub.
+    MODEL may also be bm25, or st:NAME for a model that sentence-transformers runs. Several folders with commas between are seeds
+    of one model, and give mean ± standard deviation.
+
+    \b
+    modernbert eval retrieval bm25 scifact --split test
+    modernbert eval retrieval runs/mine/model pairs.jsonl --against bm25 --against st:all-MiniLM-L6-v2
+    """
+    from modernbert.data.retrieval import RetrievalSource
+    from modernbert.eval.named import systems_named
+    from modernbert.eval.retrieval import evaluate_retrieval
+    from modernbert.eval.suites import development_sets
+
+    if suite:
+        sources = development_sets(data[0], tuple(only.split(",")) if only else ())
+    else:
+        sources = [RetrievalSource(path=path, split=split, query=query, document=document, metric=metric) for path in data]
+    systems = [system for name in (model, *peers) for system in systems_named(name, device)]
+    found = evaluate_retrieval(systems, sources)
+    if plot is not None:
+        from modernbert.eval.bars import draw
+
+        draw(found, plot)
+    _show(found, as_json)
+
+
 def _show(result: Any, as_json: bool) -> None:
     click.echo(json.dumps(result.to_json()) if as_json else result.to_markdown())

@@ -1,6 +1,8 @@
 """Labelled rows from files: JSON lines, CSV, TSV and parquet, each row with its place for messages."""
 
 import csv
+import gzip
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from modernbert.data.documents import JSON_LINES, PARQUET, PARQUET_ROWS, read_ro
 from modernbert.errors import DataError
 
 SEPARATED = {".csv": ",", ".tsv": "\t"}
-"""Files with a header line and one row a record, by what separates the columns."""
+"""Files with a header line and one row a record, by what separates the columns; `.gz` may follow."""
 
 LONGEST_CELL = 1 << 27
 """Characters of a CSV cell; Python's own limit is 131,072."""
@@ -22,7 +24,7 @@ def read_table(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Reads every row of a file: its place, such as "train.csv, row 3", and its columns.
 
     Args:
-        path: `.jsonl` (also `.gz`, `.zst`), `.parquet`, or `.csv` and `.tsv` in UTF-8 with a header; their cells are text.
+        path: `.jsonl` (also `.gz`, `.zst`), `.parquet`, or `.csv` and `.tsv` (also `.gz`) in UTF-8 with a header; their cells are text.
 
     Raises:
         DataError: the file is missing, damaged, of another kind, or a row is not what it should be; names file and row.
@@ -34,7 +36,7 @@ def read_table(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from _objects(path)
     elif path.name.endswith(PARQUET):
         yield from _parquet(path)
-    elif path.suffix in SEPARATED:
+    elif _kind(path) in SEPARATED:
         yield from _separated(path)
     else:
         readable = (*JSON_LINES, *PARQUET, *SEPARATED)
@@ -60,11 +62,16 @@ def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise DataError(f"{path} is damaged or cannot be read ({error}); restore it from its origin") from error
 
 
+def _kind(path: Path) -> str:
+    return Path(path.name.removesuffix(".gz")).suffix
+
+
 def _separated(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     csv.field_size_limit(LONGEST_CELL)
+    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # sig: Excel writes a mark at the beginning
-            for number, row in enumerate(csv.DictReader(file, delimiter=SEPARATED[path.suffix], strict=True), start=1):
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:  # sig: Excel writes a mark at the beginning
+            for number, row in enumerate(csv.DictReader(file, delimiter=SEPARATED[_kind(path)], strict=True), start=1):
                 place = f"{path}, row {number}"
                 if None in row or None in row.values():
                     cells = sum(value is not None for name, value in row.items() if name is not None) + len(row.get(None) or [])
@@ -72,4 +79,6 @@ def _separated(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     raise DataError(f"{place} has {cells} cells and the header {wanted}; put quotes around text with separators")
                 yield place, row
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is not {path.suffix[1:].upper()} in UTF-8 ({error}); convert or mend it") from error
+        raise DataError(f"{path} is not {_kind(path)[1:].upper()} in UTF-8 ({error}); convert or mend it") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is damaged ({error}); restore it from its origin") from error

@@ -4,11 +4,24 @@ A share without a denominator is 0, as scikit-learn's `zero_division=0`. B rows 
 """
 
 import re
+import statistics
 import string
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Mean ± standard deviation (of a sample); the value alone where there is one, a dash where there is none.
+
+    >>> spread([0.5], 2), spread([0.4, 0.6], 2), spread([], 2)
+    ('0.50', '0.50 ± 0.14', '–')
+    """
+    if not values:
+        return "–"
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
 def accuracy(gold_B: np.ndarray, found_B: np.ndarray) -> float:

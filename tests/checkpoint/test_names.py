@@ -41,7 +41,7 @@ def test_a_folder_is_itself(packaged, tmp_path, monkeypatch):
 def test_a_hub_name_brings_configuration_safetensors_and_tokenizer_only(packaged, tmp_path, monkeypatch):
     asked = {}
 
-    def fetch(name, *, allow_patterns):
+    def fetch(name, *, repo_type, allow_patterns):
         asked[name] = allow_patterns
         return str(tmp_path)
 

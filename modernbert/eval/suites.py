@@ -1,0 +1,57 @@
+"""Collections of sets: the development data of this project, by the folders that hold it."""
+
+import dataclasses
+from pathlib import Path
+
+from modernbert.data.retrieval import RetrievalSource
+from modernbert.errors import DataError
+
+_DEVELOPMENT = (
+    RetrievalSource(path="scifact"),
+    RetrievalSource(path="cranfield"),
+    RetrievalSource(path="cacm"),
+    RetrievalSource(path="nq_oracle"),
+    RetrievalSource(path="quora/retrieval", name="quora"),
+    RetrievalSource(path="medquad/dev.jsonl.gz", name="medquad", query="question", document="answer"),
+    RetrievalSource(path="dbpedia_entity_mini"),
+    RetrievalSource(path="cosqa", metric="mrr@10"),
+    RetrievalSource(
+        path="conala/dev.jsonl.gz", name="conala", query="intent", document="code", same="question_id", metric="mrr@10"
+    ),
+    RetrievalSource(
+        path="code_docstring/dev.jsonl.gz", name="code_docstring", query="docstring", document="code", metric="mrr@10"
+    ),
+    *(
+        RetrievalSource(
+            path=f"codenn/{language}.dev.jsonl.gz", name=f"codenn_{language}", query="title", document="code", metric="mrr@10"
+        )
+        for language in ("csharp", "python", "sql")
+    ),
+    RetrievalSource(path="java_codesum/dev.jsonl.gz", name="java_codesum", query="docstring", document="code", metric="mrr@10"),
+    RetrievalSource(path="mbpp/dev.jsonl.gz", name="mbpp", query="text", document="code", metric="mrr@10"),
+    RetrievalSource(path="qmsum", only="kind=specific"),
+    RetrievalSource(path="squality", only="kind=specific"),
+    RetrievalSource(path="wikiqa/dev.jsonl.gz", name="wikiqa", metric="map"),
+    RetrievalSource(path="trecqa/dev.jsonl.gz", name="trecqa", metric="map"),
+    RetrievalSource(path="kv_retrieval/test75.jsonl.gz", name="kv_retrieval", metric="recall@1"),
+)
+
+
+def development_sets(root: str | Path, names: tuple[str, ...] = ()) -> list[RetrievalSource]:
+    """The dev splits of the sets that models here are tuned on: prose, code, long documents, answer sentences.
+
+    Args:
+        root: the folder that holds a folder for each.
+        names: which; none is all.
+
+    Raises:
+        DataError: no set has a name (names the sets).
+    """
+    sources = [
+        dataclasses.replace(source, path=str(Path(root) / source.path), name=source.name or source.path)
+        for source in _DEVELOPMENT
+    ]
+    unknown = set(names) - {source.name for source in sources}
+    if unknown:
+        raise DataError(f"no set named {', '.join(sorted(unknown))}; there are {', '.join(source.name for source in sources)}")
+    return [source for source in sources if not names or source.name in names]

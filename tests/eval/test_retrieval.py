@@ -1,0 +1,174 @@
+"""Search systems and the report on them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from modernbert.data.retrieval import RetrievalSet
+from modernbert.engine.engine import load
+from modernbert.eval.lexical import Lexical, words_of
+from modernbert.eval.named import systems_named
+from modernbert.eval.retrieval import evaluate_retrieval, interval
+from modernbert.eval.systems import Bm25, Ranking, Reranker, TokenVectors, Vectors, best, engine_system, max_sim
+
+pytest.importorskip("bm25s")
+
+
+def small_set(**changes):
+    parts = {
+        "name": "small",
+        "metric": "ndcg@10",
+        "documents": ["ants dig holes", "bees fly far", "cats sleep long", "dogs dig too"],
+        "document_ids": ["a", "b", "c", "d"],
+        "queries": ["who can dig", "who can fly"],
+        "query_ids": ["q1", "q2"],
+        "grades": [{0: 1, 3: 1}, {1: 1}],
+        "missing": [[], []],
+    }
+    return RetrievalSet(**(parts | changes))
+
+
+def test_bm25_is_the_formula():
+    """Robertson's sum with Lucene's idf, ln(1 + (N − n + ½) ÷ (n + ½)), written out; float32 of the library: 1e-5."""
+    documents = ["the cat sat", "the dog sat on the cat", "a bird"]
+    words = [words_of(document) for document in documents]
+    mean = np.mean([len(w) for w in words])
+
+    def expected(query, w, k1=1.2, b=0.75):
+        total = 0.0
+        for word in query:
+            n = sum(word in other for other in words)
+            if n:
+                f = w.count(word)
+                total += np.log(1 + (3 - n + 0.5) / (n + 0.5)) * f / (f + k1 * (1 - b + b * len(w) / mean))
+        return total
+
+    scores = Lexical(documents).scores("The cat, unknown")
+    assert scores == pytest.approx([expected(["the", "cat"], w) for w in words], abs=1e-5)
+    assert Lexical(documents).scores("unheard").tolist() == [0, 0, 0]
+
+
+def test_bm25_finds_what_shares_words_and_nothing_else():
+    first, second = Bm25().rank(small_set())
+    assert sorted(first.places.tolist()) == [0, 3] and second.places.tolist() == [1]
+
+
+@pytest.mark.parametrize("depth", [1, 5, 100])
+def test_the_best_are_those_of_a_full_sort_ties_by_falling_id(depth):
+    rng = np.random.default_rng(0)
+    ids = [f"{i:04d}" for i in rng.permutation(1000)]
+    scores = rng.integers(0, 40, 1000) / 40
+    data = small_set(documents=[""] * 1000, document_ids=ids, query_ids=[ids[7], "q"])
+    kept = [i for i in range(1000) if i != 7]  # a query's own document does not compete
+    expected = sorted(kept, key=lambda i: (scores[i], ids[i]), reverse=True)[:depth]
+    assert best(scores, data, 0, depth).places.tolist() == expected
+
+
+def test_max_sim_is_the_sum_of_the_greatest_products():
+    rng = np.random.default_rng(1)
+    query, documents = rng.normal(size=(5, 8)), [rng.normal(size=(n, 8)) for n in (3, 1, 9, 4)]
+    expected = [(query @ document.T).max(1).sum() for document in documents]
+    lengths = torch.tensor([len(document) for document in documents])
+    for at_once in (1, 4, 100):  # however the documents are cut
+        found = max_sim(torch.tensor(query), torch.tensor(np.concatenate(documents)), lengths, at_once)
+        assert found.tolist() == pytest.approx(expected, abs=1e-12)
+
+
+def test_vectors_and_tokens_rank_by_similarity():
+    table = {
+        "who can dig": [1, 0],
+        "who can fly": [0, 1],
+        "ants dig holes": [1, 0.1],
+        "bees fly far": [0, 3],
+        "dogs dig too": [2, 1],
+    }
+
+    def embed(texts, is_query):
+        return np.array([table.get(text, [-1, -1]) for text in texts], dtype=np.float32)
+
+    data = small_set()
+    assert [ranking.places.tolist() for ranking in Vectors("v", embed).rank(data)] == [[0, 3, 1, 2], [1, 3, 0, 2]]
+    tokens = TokenVectors("t", lambda texts, is_query: [vector[None] for vector in embed(texts, is_query)])
+    assert tokens.rank(data)[1].places.tolist() == [1, 3, 0, 2]
+
+
+def test_a_reranker_reorders_what_the_first_system_found_or_the_candidates():
+    def score(query, documents):
+        return np.array([len(document) for document in documents], dtype=np.float32)
+
+    data = small_set()
+    assert Reranker("r", score, Bm25()).rank(data)[0].places.tolist() == [0, 3]
+    listed = small_set(candidates=[[2, 1], [3]], grades=[{2: 1, 1: 0}, {3: 1}])
+    assert [ranking.places.tolist() for ranking in Reranker("r", score, Bm25()).rank(listed)] == [[2, 1], [3]]
+    assert [len(ranking.places) for ranking in Bm25().rank(listed)] == [2, 1]  # all candidates are ranked, words in common or not
+
+
+def test_a_model_of_ours_searches_with_the_vectors_it_embeds(tiny_folder):
+    engine, data = load(tiny_folder, device="cpu"), small_set()
+    rankings = engine_system("ours", engine).rank(data)
+    cosine = engine.embed(data.queries, normalize=True) @ engine.embed(data.documents, normalize=True).T
+    assert [ranking.places.tolist() for ranking in rankings] == np.argsort(-cosine, axis=1).tolist()
+
+
+class Fixed:
+    def __init__(self, name, places):
+        self.name, self.places = name, places
+
+    def rank(self, data, depth=100):
+        return [Ranking(np.array(places), np.arange(len(places), 0.0, -1)) for places in self.places]
+
+
+def test_the_report_has_seeds_intervals_differences_and_where_it_comes_from():
+    good, bad = [[0, 3], [1]], [[2, 3], [2, 1]]
+    report = evaluate_retrieval([Fixed("base", bad), Fixed("ours", good), Fixed("ours", bad)], [small_set()], resamples=50)
+    ours, base = report.score("ours", "small"), report.score("base", "small")
+    assert ours.values[0] == 1.0 and ours.values[1] == base.mean < 1
+    assert ours.difference[0] == pytest.approx(ours.mean - base.mean)
+    assert base.difference is None and base.interval[0] <= base.mean <= base.interval[1]
+    page = report.to_markdown()
+    assert page.splitlines()[2].startswith("| small | 2 | ndcg@10 | ") and " ± " in page and "| **mean** |" in page
+    said = json.loads(json.dumps(report.to_json()))
+    assert said["sets"]["small"]["documents"] == 4 and {"torch", "commit", "device"} <= said["environment"].keys()
+
+
+def test_the_interval_covers_the_mean_as_often_as_it_says():
+    """200 samples of 80 values from [0, 1]: the middle 95 % hold ½ in 95 % of them, ± 2.3 standard errors (3.5 points)."""
+    rng = np.random.default_rng(0)
+    covered = 0
+    for seed in range(200):
+        low, high = interval(rng.random(80), 200, seed)
+        covered += low <= 0.5 <= high
+    assert 0.915 <= covered / 200 <= 0.985
+
+
+def test_a_picture_is_drawn(tmp_path):
+    from modernbert.eval.bars import draw
+
+    draw(evaluate_retrieval([Fixed("base", [[0], [1]])], [small_set()], resamples=10), tmp_path / "bars.png")
+    assert (tmp_path / "bars.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_names_become_systems_and_folders_with_commas_seeds(tiny_folder):
+    assert [system.name for system in systems_named("bm25")] == ["BM25"]
+    both = systems_named(f"{tiny_folder},{tiny_folder}", "cpu")
+    assert [system.name for system in both] == [f"{tiny_folder},{tiny_folder}"] * 2
+
+
+def test_a_peer_runs_through_its_own_library(tiny_folder, monkeypatch):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+
+    class Model:
+        def __init__(self, name, device=None):
+            assert name == "some/model"
+
+        def encode_query(self, texts, **kwargs):
+            return np.ones((len(texts), 2))
+
+        def encode_document(self, texts, **kwargs):
+            return np.array([[1, -1]] * (len(texts) - 1) + [[1, 1]])
+
+    monkeypatch.setattr(sentence_transformers, "SentenceTransformer", Model)
+    (system,) = systems_named("st:some/model")
+    assert (system.name, system.rank(small_set())[0].places[0]) == ("model", 3)
