@@ -6,8 +6,10 @@ Each process holds the whole model and takes its share of every batch's rows; gr
 DistributedDataParallel. A run gives the same curve on any number of processes, up to the rounding of sums.
 """
 
+import contextlib
 import dataclasses
 import os
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from modernbert.engine.hardware import choose_device
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,18 @@ class World:
     def parallel(self, model: nn.Module) -> nn.Module:
         """A model whose backward averages gradients over the processes."""
         return DistributedDataParallel(model, gradient_as_bucket_view=True) if self.size > 1 else model
+
+    def without_sync(self, parallel: nn.Module) -> contextlib.AbstractContextManager[None]:
+        """A block whose backward keeps its gradients to this process, to be averaged with the next one's."""
+        return parallel.no_sync() if isinstance(parallel, DistributedDataParallel) else contextlib.nullcontext()
+
+    def gather(self, value: T) -> list[T]:
+        """The value of every process, in their order, on each of them."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value)
+        return found
 
     def leave(self) -> None:
         """Ends the processes' connection."""

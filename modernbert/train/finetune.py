@@ -1,5 +1,7 @@
 """Fine-tuning: one loop for every supervised task. `finetune(config)` runs a job: all learning rates, each with all seeds.
 
+    torchrun --nproc-per-node 2 -m modernbert finetune RECIPE …     several GPUs share each step's examples; the curve stays
+
     for each learning rate and seed
         for each epoch                shuffled by the seed
             for each step             `batch_rows` examples, packed, in micro-batches of at most `micro_batch_tokens` tokens
@@ -7,12 +9,13 @@
                 optimizer step at the schedule's rate
             now and then              dev scores; the best weights are kept
 
-A job's folder holds `config.json` (the resolved settings), `log.jsonl`, `model/` (the best run's best checkpoint: a Hugging Face folder
-with its tokenizer) and, at the end, `result.json`.
+A job's folder holds `config.json` (the resolved settings), `log.jsonl`, `runs.jsonl` (what is done), `model/` (the best run's best
+checkpoint: a Hugging Face folder with its tokenizer) and, at the end, `result.json`.
 """
 
+import contextlib
 import dataclasses
-import hashlib
+import itertools
 import json
 import math
 import sys
@@ -26,17 +29,21 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from modernbert.checkpoint.folder import load_model, read_config, save_model
+from modernbert.checkpoint.lock import alone_in
 from modernbert.checkpoint.names import resolve
 from modernbert.checkpoint.weights import read_weights, write_json
 from modernbert.config import ModelConfig
 from modernbert.data.tables import read_table
 from modernbert.engine.batching import group_by_tokens
 from modernbert.engine.engine import tokenizer_of
-from modernbert.engine.hardware import choose_device, choose_dtype, environment
+from modernbert.engine.hardware import choose_dtype, environment
 from modernbert.errors import ConfigError, DataError, TrainingError
-from modernbert.eval.supervised import evaluate_supervised, pack_examples
+from modernbert.eval.supervised import answers_of, pack_examples
 from modernbert.tasks.task import Example, Row, Task
 from modernbert.text.tokenizer import Tokenizer
+from modernbert.train.adapters import add_adapters, merge_adapters
+from modernbert.train.distributed import World, join
+from modernbert.train.finetune_folder import RunLog, claim, digest, note
 from modernbert.train.finetune_result import FinetuneResult, Run
 from modernbert.train.optimizers import OptimizerConfig, build_optimizers, set_learning_rates
 from modernbert.train.schedules import wsd
@@ -59,7 +66,7 @@ class FinetuneConfig:
     batch_rows: int = 32
     """Examples that make one optimizer step."""
     micro_batch_tokens: int = 16_384
-    """Tokens that go through the model at once: what fits the memory, as results do not depend on it."""
+    """Tokens that go through the model at once, on each device: what fits the memory, as results do not depend on it."""
     learning_rates: tuple[float, ...] = (5e-5,)
     """Peak rates; each is tried with every seed."""
     seeds: tuple[int, ...] = (0,)
@@ -69,6 +76,11 @@ class FinetuneConfig:
     optimizer: Literal["stableadamw", "adamw"] = "stableadamw"
     weight_decay: float = 5e-6
     """As in pre-training: stableadamw's is not multiplied by the rate, adamw's is."""
+    trains: Literal["all", "classifier", "adapters"] = "all"
+    """Which weights move: all, the classifier and its prediction head alone, or these and low-rank adapters in the encoder's matrices
+    (LoRA, Hu et al. 2021), which the saved model has merged into them."""
+    adapter_rank: int = 16
+    """Rank of the adapters; their output counts twice (alpha is 2 × rank)."""
     dropout: float = 0.1
     """Of attention's output, as ModernBERT was trained with, and before the classifier. The saved config keeps the model's own."""
     evaluations: int = 1
@@ -76,7 +88,8 @@ class FinetuneConfig:
     patience: int | None = None
     """Evaluations without a better score after which a run ends; None goes through all epochs."""
     device: str | None = None
-    """None takes the best one here; on a GPU that has bfloat16 the model computes in it, elsewhere in float32."""
+    """None takes the best one here, and under torchrun each process a GPU of its own; on a GPU that has bfloat16 the model computes in
+    it, elsewhere in float32."""
     log_every_steps: int = 20
 
 
@@ -88,10 +101,21 @@ class Job:
     task: Task
     folder: Path
     model_config: ModelConfig
-    device: torch.device
+    world: World
     train: list[Example]
     dev: list[Example]
     dev_rows: list[Row]
+    digests: dict[str, str]
+    """SHA-256 of the model and of the files of rows."""
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Where the examples come from, for the record."""
+        found = {"train": (self.config.train, self.train), "dev": (self.config.dev, self.dev)}
+        return {
+            name: {"file": file, "examples": len(examples), "sha256": self.digests[name]}
+            for name, (file, examples) in found.items()
+        }
 
     @property
     def steps(self) -> int:
@@ -105,6 +129,9 @@ class Job:
 def finetune(config: FinetuneConfig, model: str | Path | None = None) -> FinetuneResult:
     """Fine-tunes a model for a task, once for each learning rate and seed, and keeps the best.
 
+    A job that was killed goes on when it is started again: runs that are done are kept, and the one that was cut off begins anew. A
+    run whose loss is not finite is noted as failed, and the others go on.
+
     Args:
         config: of a recipe.
         model: where every run begins: a packaged model, a folder, or a name on the hub; None is our own. Its classifier, if it
@@ -114,57 +141,74 @@ def finetune(config: FinetuneConfig, model: str | Path | None = None) -> Finetun
         ConfigError: settings that do not fit together.
         DataError: a file or a row of it cannot be used; names file, row and column.
         CheckpointError, TokenizerError: the model is missing, foreign or damaged.
-        TrainingError: the folder holds a finished job, or the loss is not finite.
+        TrainingError: the folder holds another job or a finished one, another process writes there, or every run failed.
+        MissingExtraError: adapters need peft.
     """
     check(config)
-    out = Path(config.out)
-    if (out / "result.json").exists():
-        raise TrainingError(f"{out} holds a finished fine-tuning; give out= another folder, or delete this one")
     folder = resolve(model)
     tokenizer = tokenizer_of(folder)
     job = prepare(config, folder, tokenizer)
     torch.set_float32_matmul_precision("high")
+    out = Path(config.out)
+    with alone_in(out, TrainingError) if job.world.leads else contextlib.nullcontext():
+        result = run_all(job, out, tokenizer)
+    job.world.leave()
+    return result
 
-    out.mkdir(parents=True, exist_ok=True)
-    settings = json.loads(json.dumps({"model": str(folder), **vars(config), "task": vars(job.task)}))
-    write_json(out / "config.json", settings)
-    (out / "log.jsonl").write_text("")
-    runs: list[Run] = []
-    for learning_rate in config.learning_rates:
-        for seed in config.seeds:
-            run, trained = train_once(job, learning_rate, seed)
-            if all(run.scores[job.task.metric] > other.scores[job.task.metric] for other in runs):
-                kept = read_config(folder)
-                kept = trained.config.with_(attention_dropout=kept.attention_dropout, classifier_dropout=kept.classifier_dropout)
-                save_model(trained, kept, out / "model", tokenizer=tokenizer)
-            runs.append(run)
-    record = {"settings": settings, "data": _digests(config, job), "environment": environment(job.device)}
-    result = FinetuneResult(metric=job.task.metric, runs=tuple(runs), model=out / "model", record=record)
-    write_json(out / "result.json", result.to_json())
+
+def run_all(job: Job, out: Path, tokenizer: Tokenizer) -> FinetuneResult:
+    """Every learning rate with every seed; what is done already is not done again."""
+    config, metric = job.config, job.task.metric
+    settings = json.loads(json.dumps({"model": str(job.folder), **vars(config), "task": vars(job.task), "digests": job.digests}))
+    runs = job.world.gather(claim(out, settings) if job.world.leads else [])[0]
+    done = {(run.learning_rate, run.seed) for run in runs}
+    for learning_rate, seed in itertools.product(config.learning_rates, config.seeds):
+        if (learning_rate, seed) in done:
+            continue
+        run, trained = train_once(job, learning_rate, seed)
+        if trained and job.world.leads and all(run.scores[metric] > other.scores[metric] for other in runs if not other.failed):
+            kept = read_config(job.folder)
+            kept = trained.config.with_(attention_dropout=kept.attention_dropout, classifier_dropout=kept.classifier_dropout)
+            save_model(trained, kept, out / "model", tokenizer=tokenizer)
+        runs.append(run)
+        if job.world.leads:
+            note(out, run)
+    if all(run.failed for run in runs):
+        raise TrainingError(f"every run failed: {runs[0].failed}; take lower learning_rates, and another folder")
+    record = {"settings": settings, "data": job.data, "environment": environment(job.world.device)}
+    result = FinetuneResult(metric=metric, runs=tuple(runs), model=out / "model", record=record)
+    if job.world.leads:
+        write_json(out / "result.json", result.to_json())
     return result
 
 
 def train_once(job: Job, learning_rate: float, seed: int) -> tuple[Run, Any]:
-    """One run from the checkpoint to its best evaluation, and the model with the weights that it had there."""
-    config, task, started = job.config, job.task, time.perf_counter()
+    """One run from the checkpoint to its best evaluation, and the model with the weights that it had there, or None if it failed."""
+    config, task, world, started = job.config, job.task, job.world, time.perf_counter()
+    torch.manual_seed(world.seed(seed, 0))  # dropout, and the adapters' weights
     model: Any = start_model(job, seed)
     settings = OptimizerConfig(name=config.optimizer, lr=learning_rate, weight_decay=config.weight_decay)
     optimizers = build_optimizers(model, settings)
-    torch.manual_seed(seed)  # dropout
-    log = _Log(job, learning_rate, seed)
+    parallel = world.parallel(model)
+    log = RunLog(Path(config.out), learning_rate, seed, steps=job.steps, steps_per_epoch=job.steps_per_epoch, world=world)
     best: Run | None = None
     best_weights: dict[str, Tensor] = {}
     due = {round(n * job.steps_per_epoch / config.evaluations) for n in range(1, config.epochs * config.evaluations + 1)}
     worse = 0
 
     for step, examples in enumerate(each_step(job, seed), start=1):
-        weight = sum(example.weight for example in examples)
+        share = world.size / sum(example.weight for example in examples)  # processes average gradients
+        mine = examples[world.rank :: world.size]
+        if not mine:  # every process must take part: one without examples repeats one that does not count
+            mine, share = examples[:1], 0.0
+        groups = group_by_tokens([example.tokens for example in mine], config.micro_batch_tokens)
         model.train()
-        for group in group_by_tokens([example.tokens for example in examples], config.micro_batch_tokens):
-            part = [examples[i] for i in group]
-            loss = task.loss(model, pack_examples(part).to(job.device), part) / weight
-            loss.backward()
-            log.add(loss.detach())
+        for number, group in enumerate(groups, start=1):
+            part = [mine[i] for i in group]
+            with world.without_sync(parallel) if number < len(groups) else contextlib.nullcontext():
+                loss = task.loss(parallel, pack_examples(part).to(world.device), part) * share
+                loss.backward()
+            log.add(loss.detach() / world.size)
         rate = wsd(
             step - 1,
             warmup_tokens=config.warmup * job.steps,
@@ -178,10 +222,17 @@ def train_once(job: Job, learning_rate: float, seed: int) -> tuple[Run, Any]:
             optimizer.zero_grad()
 
         if step % config.log_every_steps == 0 or step in due:
-            log.write_loss(step, rate)
+            try:
+                log.write_loss(step, rate)
+            except TrainingError as error:
+                log.close()
+                epoch, seconds = step / job.steps_per_epoch, time.perf_counter() - started
+                return Run(
+                    learning_rate=learning_rate, seed=seed, epoch=epoch, scores={}, seconds=seconds, failed=str(error)
+                ), None
         if step not in due:
             continue
-        scores = evaluate_supervised(model, task, job.dev_rows, job.dev, batch_tokens=config.micro_batch_tokens)
+        scores = evaluate(job, model)
         log.write(step, {"dev": scores})
         if best is None or scores[task.metric] > best.scores[task.metric]:
             epoch, seconds = step / job.steps_per_epoch, time.perf_counter() - started
@@ -195,7 +246,19 @@ def train_once(job: Job, learning_rate: float, seed: int) -> tuple[Run, Any]:
     log.close()
     assert best is not None, "the last step is always due"
     model.load_state_dict(best_weights)
+    if config.trains == "adapters":
+        merge_adapters(model)
     return dataclasses.replace(best, seconds=time.perf_counter() - started), model
+
+
+def evaluate(job: Job, model: nn.Module) -> dict[str, float]:
+    """The dev scores; each process answers for its share of the examples, and all get the same figures."""
+    world = job.world
+    mine = answers_of(model, job.task, job.dev[world.rank :: world.size], batch_tokens=job.config.micro_batch_tokens)
+    answers: list[Any] = [None] * len(job.dev)
+    for rank, part in enumerate(world.gather(mine)):
+        answers[rank :: world.size] = part
+    return job.task.score(job.dev_rows, job.dev, answers)
 
 
 def each_step(job: Job, seed: int) -> Iterator[list[Example]]:
@@ -211,15 +274,26 @@ def start_model(job: Job, seed: int) -> nn.Module:
     """The checkpoint with a new classifier; its prediction head stays where it has one, as in transformers."""
     fresh = ("classifier",) if "head.dense.weight" in read_weights(job.folder) else ("head", "classifier")
     model: Any = load_model(
-        job.task.head, job.folder, config=job.model_config, dtype=torch.float32, device=job.device, fresh=fresh, seed=seed
+        job.task.head, job.folder, config=job.model_config, dtype=torch.float32, device=job.world.device, fresh=fresh, seed=seed
     )
-    model.model.compute_dtype = choose_dtype(job.device)
+    model.model.compute_dtype = choose_dtype(job.world.device)
+    if job.config.trains != "all":
+        model.model.requires_grad_(False)
+    if job.config.trains == "adapters":
+        add_adapters(model.model, job.config.adapter_rank)
     return model
 
 
 def check(config: FinetuneConfig) -> None:
     """Raises ConfigError where a setting makes no sense."""
-    for name, least in (("max_length", 16), ("epochs", 1), ("batch_rows", 1), ("micro_batch_tokens", 1), ("evaluations", 1)):
+    for name, least in (
+        ("max_length", 16),
+        ("epochs", 1),
+        ("batch_rows", 1),
+        ("micro_batch_tokens", 1),
+        ("evaluations", 1),
+        ("adapter_rank", 1),
+    ):
         if getattr(config, name) < least:
             raise ConfigError(f"{name}={getattr(config, name)}: at least {least} is needed")
     for name in ("learning_rates", "seeds"):
@@ -252,55 +326,13 @@ def prepare(config: FinetuneConfig, folder: Path, tokenizer: Tokenizer) -> Job:
         task=task,
         folder=folder,
         model_config=task.configure(found).with_(attention_dropout=config.dropout, classifier_dropout=config.dropout),
-        device=choose_device(config.device),
+        world=join(config.device or "auto"),
         train=[example for example in examples["train"] if example.weight],
         dev=examples["dev"],
         dev_rows=rows["dev"],
+        digests={
+            "model": digest(folder.glob("*.safetensors")),
+            "train": digest([Path(config.train)]),
+            "dev": digest([Path(config.dev)]),
+        },
     )
-
-
-class _Log:
-    """Lines of JSON for programs, a progress bar for people; sums losses on the device, so that no step waits for the host."""
-
-    def __init__(self, job: Job, learning_rate: float, seed: int) -> None:
-        self.path = Path(job.config.out) / "log.jsonl"
-        self.run = {"learning_rate": learning_rate, "seed": seed}
-        self.steps_per_epoch = job.steps_per_epoch
-        self.bar = tqdm(total=job.steps, desc=f"lr {learning_rate:g}, seed {seed}", unit="step", disable=None, leave=False)
-        self.loss = torch.zeros((), device=job.device)
-        self.last = 0
-
-    def add(self, loss: Tensor) -> None:
-        self.loss += loss
-
-    def write_loss(self, step: int, rate: float) -> None:
-        """Writes the mean loss of the steps since the last line. Raises TrainingError: it is not finite."""
-        loss = self.loss.item() / max(1, step - self.last)
-        if step > self.last:
-            self.write(step, {"loss": round(loss, 6), "rate": round(rate, 6)})
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} at step {step} with learning rate {self.run['learning_rate']:g} and seed {self.run['seed']}; "
-                "take lower learning_rates"
-            )
-        self.bar.update(step - self.last)
-        self.bar.set_postfix(loss=f"{loss:.4f}")
-        self.loss.zero_()
-        self.last = step
-
-    def write(self, step: int, found: dict[str, Any]) -> None:
-        line = {**self.run, "step": step, "epoch": round(step / self.steps_per_epoch, 3), **found}
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def close(self) -> None:
-        self.bar.close()
-
-
-def _digests(config: FinetuneConfig, job: Job) -> dict[str, Any]:
-    examples = {"train": len(job.train), "dev": len(job.dev)}
-    files = {"train": Path(config.train), "dev": Path(config.dev)}
-    return {
-        name: {"file": str(file), "examples": examples[name], "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-        for name, file in files.items()
-    }

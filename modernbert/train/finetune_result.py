@@ -16,23 +16,31 @@ class Run:
     epoch: float
     """Passes over the training rows at the best evaluation."""
     scores: dict[str, float]
+    """Empty where the run failed."""
     seconds: float
+    failed: str | None = None
+    """Why it has no scores."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinetuneResult:
-    """All runs of a job, and where the best one's model is."""
+    """All runs of a job, at least one with scores, and where the best one's model is."""
 
     metric: str
     """What chose the best evaluations and the best run."""
     runs: tuple[Run, ...]
     model: Path
     record: dict[str, Any]
-    """Settings, data digests, versions and hardware."""
+    """Settings, digests, versions and hardware."""
+
+    @property
+    def done(self) -> list[Run]:
+        """The runs that have scores."""
+        return [run for run in self.runs if not run.failed]
 
     @property
     def best(self) -> Run:
-        return max(self.runs, key=lambda run: run.scores[self.metric])
+        return max(self.done, key=lambda run: run.scores[self.metric])
 
     def to_json(self) -> dict[str, Any]:
         runs = [dataclasses.asdict(run) for run in self.runs]
@@ -46,23 +54,33 @@ class FinetuneResult:
 
     def to_markdown(self) -> str:
         """A line for each learning rate. The dev rows chose the epoch, so the figures flatter a little."""
-        names = list(self.runs[0].scores)
-        lines = [["lr", "seeds", "epoch", *names, "seconds"]]
+        names = list(self.best.scores)
+        lines = [["lr", "seeds", "epoch", *names, "seconds"], ["---"] * (4 + len(names))]
         for rate in dict.fromkeys(run.learning_rate for run in self.runs):
-            runs = [run for run in self.runs if run.learning_rate == rate]
-            scores = [spread([run.scores[name] for run in runs], 4) for name in names]
-            lines.append(
-                [f"{rate:g}", str(len(runs)), spread([r.epoch for r in runs], 1), *scores, spread([r.seconds for r in runs], 1)]
-            )
-        lines.insert(1, ["---"] * len(lines[0]))
+            lines.append(self._line(rate, names))
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+    def _line(self, rate: float, names: Sequence[str]) -> list[str]:
+        every = [run for run in self.runs if run.learning_rate == rate]
+        runs = [run for run in every if not run.failed]
+        lost = f" ({len(every) - len(runs)} failed)" if len(runs) < len(every) else ""
+        columns = [
+            [run.epoch for run in runs],
+            *([run.scores[name] for run in runs] for name in names),
+            [r.seconds for r in every],
+        ]
+        digits = [1, *[4] * len(names), 1]
+        cells = [spread(column, n) for column, n in zip(columns, digits, strict=True)]
+        return [f"{rate:g}", f"{len(every)}{lost}", *cells]
 
 
 def spread(values: Sequence[float], digits: int) -> str:
-    """Mean ± standard deviation (of a sample); the value alone where there is one.
+    """Mean ± standard deviation (of a sample); the value alone where there is one, a dash where there is none.
 
-    >>> spread([0.5], 2), spread([0.4, 0.6], 2)
-    ('0.50', '0.50 ± 0.14')
+    >>> spread([0.5], 2), spread([0.4, 0.6], 2), spread([], 2)
+    ('0.50', '0.50 ± 0.14', '–')
     """
+    if not values:
+        return "–"
     mean = f"{statistics.fmean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
