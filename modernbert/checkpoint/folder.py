@@ -5,7 +5,7 @@ Keys are the published ones (facts §1.5). A bare encoder is saved without the `
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -104,6 +104,24 @@ def read_pooling(folder: str | Path) -> Pooling:
     )
 
 
+def class_of(folder: Path) -> type[nn.Module]:
+    """The class that config.json names under `architectures`; a masked language model, or a bare encoder, where it names none.
+
+    Raises:
+        CheckpointError: it names another.
+    """
+    named = read_config(folder).extra.get("architectures") or []
+    masked_lm = ARCHITECTURES[MaskedLM]
+    if not named or named[0] in (masked_lm, ARCHITECTURES[Encoder]):
+        # encoders that were trained further often keep the name of what they came from
+        return MaskedLM if named[:1] != [ARCHITECTURES[Encoder]] and "decoder.bias" in read_weights(folder) else Encoder
+    for cls, name in ARCHITECTURES.items():
+        if name == named[0]:
+            return cls
+    known = ", ".join(dict.fromkeys(ARCHITECTURES.values()))
+    raise CheckpointError(f"{folder}: config.json names the architecture {named[0]}; wanted one of {known}")
+
+
 def load_model(
     cls: type[M],
     name_or_folder: str | Path | None = None,
@@ -184,14 +202,7 @@ def save_model(
         tensors.pop("decoder.weight", None)
     if architecture == "ModernBertModel":
         tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
-    if isinstance(model, QuestionAnswerer):
-        config = config.with_(num_labels=2)  # start and end; transformers sizes its classifier by this
-    stored = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-    written = {**config.to_json(), "architectures": [architecture], "dtype": stored, "torch_dtype": stored}
-    written["num_labels"] = config.num_labels  # TEI counts by this key alone, others by id2label
-    if architecture.endswith("Classification"):  # TEI starts no classifier without both of these
-        written["id2label"] = written.get("id2label") or {str(i): f"LABEL_{i}" for i in range(config.num_labels)}
-        written["label2id"] = written.get("label2id") or {name: int(i) for i, name in written["id2label"].items()}
+    written = config_json(type(model), config, next(iter(tensors.values())).dtype)
     with staged(folder) as stage:
         write_json(stage / CONFIG, written)
         names = write_weights(stage, tensors, max_shard_bytes)
@@ -200,6 +211,19 @@ def save_model(
     for stale in (*folder.glob(SHARDS), folder / WEIGHTS, folder / INDEX):
         if stale.name not in names:
             stale.unlink(missing_ok=True)
+
+
+def config_json(cls: type[nn.Module], config: ModelConfig, dtype: torch.dtype) -> dict[str, Any]:
+    """The contents of the config.json of a model of that class, with what other readers ask of it."""
+    if cls is QuestionAnswerer:
+        config = config.with_(num_labels=2)  # start and end; transformers sizes its classifier by this
+    architecture, stored = ARCHITECTURES[cls], str(dtype).removeprefix("torch.")
+    written = {**config.to_json(), "architectures": [architecture], "dtype": stored, "torch_dtype": stored}
+    written["num_labels"] = config.num_labels  # TEI counts by this key alone, others by id2label
+    if architecture.endswith("Classification"):  # TEI starts no classifier without both of these
+        written["id2label"] = written.get("id2label") or {str(i): f"LABEL_{i}" for i in range(config.num_labels)}
+        written["label2id"] = written.get("label2id") or {name: int(i) for i, name in written["id2label"].items()}
+    return written
 
 
 def _select(

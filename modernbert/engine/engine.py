@@ -16,10 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from modernbert.batch import Batch
-from modernbert.checkpoint.folder import ARCHITECTURES, load_model, read_config, read_pooling
+from modernbert.checkpoint.folder import class_of, load_model, read_config, read_pooling
 from modernbert.checkpoint.modules import Modules, read_modules
 from modernbert.checkpoint.names import resolve
-from modernbert.checkpoint.weights import read_weights
 from modernbert.engine import answer, classify, embed, fill_mask, tag
 from modernbert.engine.batching import BATCH_TOKENS
 from modernbert.engine.classify import Ranked
@@ -29,8 +28,6 @@ from modernbert.engine.quantized import quantize_model, sample
 from modernbert.engine.runner import Runner
 from modernbert.engine.tag import Aggregation
 from modernbert.errors import CheckpointError, HardwareError
-from modernbert.model.encoder import Encoder
-from modernbert.model.heads import MaskedLM
 from modernbert.text.tokenizer import Tokenizer
 
 
@@ -58,7 +55,7 @@ def load(
     device = choose_device("cpu" if wanted == torch.int8 and device is None else device)
     if wanted == torch.int8 and not _int8_pays(device):
         wanted = torch.float32
-    cls, tokenizer = _class_of(folder), tokenizer_of(folder)
+    cls, tokenizer = class_of(folder), tokenizer_of(folder)
     if wanted == torch.int8:
         model = load_model(cls, folder)
         quantize_model(model, sample(tokenizer))
@@ -365,21 +362,3 @@ def _int8_pays(device: torch.device) -> bool:
         said = f"takes {1 / gain:.1f} times as long as float32" if gain else "has no exact product in this PyTorch"
         warnings.warn(f"int8 {said} on this CPU: the model runs in float32", stacklevel=3)
     return gain >= 1
-
-
-def _class_of(folder: Path) -> type[nn.Module]:
-    """The class that config.json names under `architectures`; a masked language model, or a bare encoder, where it names none.
-
-    Raises:
-        CheckpointError: it names another.
-    """
-    named = read_config(folder).extra.get("architectures") or []
-    masked_lm = ARCHITECTURES[MaskedLM]
-    if not named or named[0] in (masked_lm, ARCHITECTURES[Encoder]):
-        # encoders that were trained further often keep the name of what they came from
-        return MaskedLM if named[:1] != [ARCHITECTURES[Encoder]] and "decoder.bias" in read_weights(folder) else Encoder
-    for cls, name in ARCHITECTURES.items():
-        if name == named[0]:
-            return cls
-    known = ", ".join(dict.fromkeys(ARCHITECTURES.values()))
-    raise CheckpointError(f"{folder}: config.json names the architecture {named[0]}; wanted one of {known}")
