@@ -5,6 +5,7 @@ T tokens in the batch, M masked positions, B attention rows.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from modernbert.batch import Batch
 from modernbert.data.masking import mask_tokens
+from modernbert.data.mixture import Documents
 from modernbert.data.packing import SPECIALS, Ints, Rows
-from modernbert.data.shards import TokenShards
+from modernbert.errors import DataError
 from modernbert.model.losses import IGNORE
 
 
@@ -60,24 +62,28 @@ def masked_bound(tokens: int, rate: float) -> int:
     return 128 * math.ceil((rate * tokens + 6 * math.sqrt(tokens * rate * (1 - rate))) / 128)
 
 
-def attention_rows_bound(rows: Rows, rows_per_batch: int, unseen: float = 1e-12) -> int:
-    """B: room for the attention rows of a batch, judged by a planned block, a multiple of 64.
+def attention_rows_bound(blocks: Sequence[tuple[Rows, float]], rows_per_batch: int, unseen: float = 1e-12) -> int:
+    """B: room for the attention rows of a batch, judged by planned blocks and their shares, a multiple of 64.
 
     A row has one attention row a piece, and one for its padding. The sum over `rows_per_batch` random rows exceeds the
-    bound with a probability of at most `unseen` (Chernoff's inequality on the block's own distribution). The bound is
+    bound with a probability of at most `unseen` (Chernoff's inequality on the blocks' own distribution). The bound is
     this tight because attention kernels start blocks of threads for empty rows, too.
     """
-    sizes, counts = np.unique(np.bincount(rows.row, minlength=len(rows)) + 1, return_counts=True)
-    most = int(sizes[-1])
+    counts = [np.bincount(np.bincount(rows.row, minlength=len(rows)) + 1) for rows, _ in blocks]
+    most = max(map(len, counts)) - 1
+    share = sum(
+        np.pad(count, (0, most + 1 - len(count))) * (part / count.sum()) for count, (_, part) in zip(counts, blocks, strict=True)
+    )
+    sizes = np.flatnonzero(share)
     t = np.geomspace(1e-4, 10, 100)
-    log_mean = np.log(np.exp(t[:, None] * (sizes - most)) @ (counts / len(rows))) + t * most
+    log_mean = np.log(np.exp(t[:, None] * (sizes - most)) @ share[sizes]) + t * most
     bound = np.min((rows_per_batch * log_mean - math.log(unseen)) / t)
     return 64 * math.ceil(min(bound, rows_per_batch * most) / 64)
 
 
 def assemble(
     rows: Rows,
-    shards: TokenShards,
+    documents: Documents,
     uniform_2T: NDArray[np.float64],
     *,
     length: int,
@@ -91,7 +97,7 @@ def assemble(
 
     Args:
         rows: what stands in each row.
-        shards: the documents.
+        documents: their tokens.
         uniform_2T: random numbers in [0, 1) for the masks.
         length: tokens of a row.
         mask_rate: probability that a token is chosen.
@@ -99,15 +105,18 @@ def assemble(
         attention_rows: B; if the rows need more, the next multiple.
         masked: M; the few positions beyond are not predicted.
         tokens: of the rows of all ranks together, without padding.
+
+    Raises:
+        DataError: a shard holds ids that the vocabulary has not.
     """
-    ids_T, starts_P = _tokens(rows, shards, length)
+    ids_T, starts_P = _tokens(rows, documents, length)
     edges = _edges(rows, starts_P, length)
     size = attention_rows * -(-(len(edges) - 1) // attention_rows)
     cu_seqlens = np.full(size + 1, len(ids_T), np.int32)
     cu_seqlens[: len(edges)] = edges
     pos_T = np.arange(len(ids_T), dtype=np.int32) - np.repeat(cu_seqlens[:-1], np.diff(cu_seqlens))
 
-    manifest = shards.manifest
+    manifest = documents.manifest
     hidden = mask_tokens(
         ids_T,
         *uniform_2T,
@@ -135,9 +144,9 @@ def assemble(
     )
 
 
-def _tokens(rows: Rows, shards: TokenShards, length: int) -> tuple[np.ndarray, Ints]:
+def _tokens(rows: Rows, documents: Documents, length: int) -> tuple[np.ndarray, Ints]:
     """The tokens of all rows, padded, and where among them each piece's [CLS] stands."""
-    special, pieces = shards.manifest.special_ids, rows.pieces
+    special, pieces = documents.manifest.special_ids, rows.pieces
     sizes_P = pieces.length + SPECIALS
     ends_P = np.cumsum(sizes_P)
     before_P = ends_P - sizes_P
@@ -145,13 +154,20 @@ def _tokens(rows: Rows, shards: TokenShards, length: int) -> tuple[np.ndarray, I
     ids_T = np.full(len(rows) * length, special["pad"], np.int32)
     ids_T[starts_P] = special["cls"]
     ids_T[starts_P + sizes_P - 1] = special["sep"]
-    shard_P = shards.shard_of[pieces.document]
-    from_P = shards.starts[pieces.document] + pieces.start
+    shard_P = documents.shard_of[pieces.document]
+    from_P = documents.starts[pieces.document] + pieces.start
     # one slice a piece: 1 µs each; a gather over all tokens would have to build their T indices first
     for shard, begin, to, size in zip(
         shard_P.tolist(), from_P.tolist(), (starts_P + 1).tolist(), pieces.length.tolist(), strict=True
     ):
-        ids_T[to : to + size] = shards.tokens[shard][begin : begin + size]
+        ids_T[to : to + size] = documents.tokens[shard][begin : begin + size]
+    unsigned_T = ids_T.view(np.uint32)
+    if unsigned_T.max() >= documents.manifest.vocab_size:  # sums are compared before a run; this is for what breaks during it
+        place = int(np.searchsorted(starts_P, unsigned_T.argmax(), side="right")) - 1
+        raise DataError(
+            f"token shard {documents.shard_path(int(shard_P[place]))} is damaged: it holds id {unsigned_T.max()}, and the vocabulary "
+            f"ends at {documents.manifest.vocab_size - 1}; delete its folder and prepare it again, then give the same command"
+        )
     return ids_T, starts_P
 
 

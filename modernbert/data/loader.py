@@ -2,14 +2,15 @@
 
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from modernbert.data.assembly import TrainingBatch, assemble, attention_rows_bound, masked_bound
-from modernbert.data.packing import SPECIALS, EpochPlan, Rows, generator
+from modernbert.data.mixture import BEGIN, Documents, Mixture
+from modernbert.data.packing import SPECIALS, Upsampling, generator
 from modernbert.data.shards import TokenShards
 from modernbert.errors import DataError
 
@@ -27,15 +28,15 @@ class Loader:
     them a row for attention; what is left at its end is padding and another such row, seen by nothing else. Shapes never
     change: `cu_seqlens` is filled up with empty rows, `masked_M` with position 0 and label −100.
 
-    The order of rows depends on shards, length and seed only; of `world` ranks, rank r takes rows r, r + world, … of
-    each run of rows_per_batch · world. Masks depend on (seed, number of the row): they do not change with the cut into
-    batches and ranks. So a loader that is given a state goes on
-    exactly as the one that gave the state would have. Epochs follow each other without a break.
+    The order of rows depends on shards, weights, upsampling, length and seed only; of `world` ranks, rank r takes rows r,
+    r + world, … of each run of rows_per_batch · world. Masks depend on (seed, number of the row): they do not change with
+    the cut into batches and ranks. So a loader that is given a state goes on exactly as the one that gave the state would
+    have. Epochs of a folder follow each other without a break.
     """
 
     def __init__(
         self,
-        shards: TokenShards,
+        shards: TokenShards | Sequence[TokenShards],
         *,
         length: int,
         rows_per_batch: int,
@@ -43,44 +44,57 @@ class Loader:
         seed: int,
         mask_share: float = 0.8,
         random_share: float = 0.1,
+        weights: Sequence[float] = (),
+        upsampling: Upsampling = (),
         state: State | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        """Sets the shapes, by planning the first block of rows.
+        """Sets the shapes, by planning the first block of rows of each folder.
 
         Args:
-            shards: the documents.
+            shards: the documents, in one folder or several of one tokenizer.
             length: tokens of a row.
             rows_per_batch: rows in a batch of this rank.
             mask_rate: probability that a token is chosen for prediction.
-            seed: of the order, the cuts and the masks.
+            seed: of the order, the cuts, the draws between folders, and the masks.
             mask_share, random_share: of the chosen tokens, how many become [MASK] and how many a random token (BERT's by default).
+            weights: share of the rows that each folder gives; empty is in proportion to the tokens of its epoch.
+            upsampling: lengths from which documents are read several times an epoch.
             state: from which to go on; None is the beginning.
             rank, world: this process among those that share the rows.
 
         Raises:
-            DataError: the state is of other shards, another length or seed, or a row has no room for text.
+            DataError: the state is of other shards, settings or seed, or a row has no room for text, or the folders are of
+                different tokenizers, or the weights do not fit them.
         """
-        self.shards, self.length, self.rows_per_batch, self.mask_rate = shards, length, rows_per_batch, mask_rate
+        self.documents = Documents([shards] if isinstance(shards, TokenShards) else shards)
+        self.length, self.rows_per_batch, self.mask_rate = length, rows_per_batch, mask_rate
         self.seed, self.rank, self.world = seed, rank, world
+        self.weights, self.upsampling = weights, upsampling
         self.shares = (mask_share, random_share)
-        self.attention_rows = attention_rows_bound(self._plan(0).block(0), rows_per_batch)
-        """B of every batch."""
-        self.masked = masked_bound(length * rows_per_batch, mask_rate)
-        """M of every batch."""
-        data = shards.manifest.documents_sha256
-        begin = {"epoch": 0, "block": 0, "row": 0, "rows_seen": 0, "seed": seed, "length": length, "data": data}
+        settings = {
+            "seed": seed,
+            "length": length,
+            "weights": list(weights),
+            "upsampling": [list(pair) for pair in upsampling],
+            "data": [folder.manifest.documents_sha256 for folder in self.documents.folders],
+        }
+        begin = {"rows_seen": 0, "places": [BEGIN] * len(self.documents.folders), **settings}
         self.state: State = dict(state or begin)
         """Where iterating begins."""
         if missing := begin.keys() - self.state.keys():
             raise DataError(f"the loader's state lacks {', '.join(sorted(missing))}; resume from another checkpoint")
-        for name in ("seed", "length", "data"):
-            if self.state[name] != begin[name]:
+        for name, wanted in settings.items():
+            if self.state[name] != wanted:
                 raise DataError(
                     f"cannot resume the data: the state is for {name} {self.state[name]!r}, "
-                    f"not {begin[name]!r}; use the same one, or start without a state"
+                    f"not {wanted!r}; use the same one, or start without a state"
                 )
+        self.attention_rows = attention_rows_bound(self._mixture().first_blocks(), rows_per_batch)
+        """B of every batch."""
+        self.masked = masked_bound(length * rows_per_batch, mask_rate)
+        """M of every batch."""
 
     def __iter__(self) -> Generator[Item, None, None]:
         """Batches from `self.state` on, made ahead by a thread that ends when the iterator is closed or forgotten."""
@@ -98,32 +112,27 @@ class Loader:
             stop.set()
             thread.join()
 
-    def _plan(self, epoch: int) -> EpochPlan:
-        return EpochPlan(self.shards.lengths, self.length, self.seed, epoch)
+    def _mixture(self) -> Mixture:
+        return Mixture(
+            self.documents,
+            self.length,
+            seed=self.seed,
+            weights=self.weights,
+            upsampling=self.upsampling,
+            rows_seen=self.state["rows_seen"],
+            places=self.state["places"],
+        )
 
     def _items(self) -> Iterator[Item]:
-        epoch, block, row, rows_seen = (self.state[name] for name in ("epoch", "block", "row", "rows_seen"))
-        plan = self._plan(epoch)
-        rows = plan.block(block)
+        mixture = self._mixture()
         while True:
-            parts: list[Rows] = []
-            missing = self.rows_per_batch * self.world
-            while missing:
-                if row == len(rows):
-                    block, row = block + 1, 0
-                    if block == plan.blocks:
-                        epoch, block = epoch + 1, 0
-                        plan = self._plan(epoch)
-                    rows = plan.block(block)
-                taken = min(missing, len(rows) - row)
-                parts.append(rows.slice(row, row + taken))
-                row, missing = row + taken, missing - taken
-            together = Rows.join(parts)
-            numbers = range(rows_seen, rows_seen + len(together))[self.rank :: self.world]
+            first = mixture.rows_seen
+            together = mixture.take(self.rows_per_batch * self.world)
+            numbers = range(first, mixture.rows_seen)[self.rank :: self.world]
             uniform_R2L = [generator(2, self.seed, number).random((2, self.length)) for number in numbers]
             batch = assemble(
                 together.every(self.world, self.rank),
-                self.shards,
+                self.documents,
                 np.concatenate(uniform_R2L, axis=1),
                 length=self.length,
                 mask_rate=self.mask_rate,
@@ -132,8 +141,7 @@ class Loader:
                 masked=self.masked,
                 tokens=int(together.pieces.length.sum()) + SPECIALS * len(together.pieces),
             )
-            rows_seen += len(together)
-            yield batch, self.state | {"epoch": epoch, "block": block, "row": row, "rows_seen": rows_seen}
+            yield batch, self.state | {"rows_seen": mixture.rows_seen, "places": list(mixture.places)}
 
 
 def _make(items: Iterator[Item], made: "queue.Queue[Item | BaseException]", stop: threading.Event) -> None:

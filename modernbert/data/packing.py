@@ -2,12 +2,14 @@
 
 An epoch visits the documents in a random order, in blocks of about `BLOCK_TOKENS`. In a block, documents longer than a
 row are cut into pieces, the pieces are packed into rows, and the rows are shuffled. Every token of every document stands
-in exactly one row of an epoch. A block depends on (lengths, row length, seed, epoch, block) and nothing else.
+in exactly one row of an epoch; or, where documents of some length are read several times an epoch, in exactly as many. A block
+depends on (lengths, row length, upsampling, seed, folder, epoch, block) and nothing else.
 
 Random orders come from numpy's PCG64DXSM: the reference's other generator was biased at 10^9 samples (facts §2.1).
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,9 +25,15 @@ SPECIALS = 2
 
 Ints = NDArray[np.int64]
 
+Upsampling = Sequence[tuple[int, float]]
+"""Lengths in tokens, ascending, each with how many times an epoch reads the documents of at least that length."""
+
 
 def generator(*key: int) -> np.random.Generator:
-    """A random generator that depends on nothing but the numbers of its key."""
+    """A random generator that depends on nothing but the numbers of its key.
+
+    The first number is the use: 4 · folder and 4 · folder + 1 are a folder's order and blocks, 2 is masks, 3 is draws of folders.
+    """
     return np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence(key)))
 
 
@@ -72,9 +80,23 @@ class Rows:
         count = len(range(start, self.count, step))
         return Rows(pieces=self.pieces.take(mine), row=self.row[mine] // step, count=count)
 
+    def renumbered(self, first: int) -> "Rows":
+        """The same rows with documents numbered from `first`."""
+        if not first:
+            return self
+        return dataclasses.replace(self, pieces=dataclasses.replace(self.pieces, document=self.pieces.document + first))
+
+    def rearranged(self, place: Ints) -> "Rows":
+        """Row i goes to `place[i]`, a permutation."""
+        row = place[self.row]
+        sort = np.argsort(row, kind="stable")
+        return dataclasses.replace(self, pieces=self.pieces.take(sort), row=row[sort])
+
     @classmethod
     def join(cls, parts: "list[Rows]") -> "Rows":
         """The rows of all parts, one part after the other."""
+        if len(parts) == 1:
+            return parts[0]
         before = np.cumsum([0] + [part.count for part in parts])
         fields = [field.name for field in dataclasses.fields(Pieces)]
         pieces = {name: np.concatenate([getattr(part.pieces, name) for part in parts]) for name in fields}
@@ -85,7 +107,9 @@ class Rows:
 class EpochPlan:
     """The rows of one epoch, planned block by block."""
 
-    def __init__(self, lengths: NDArray[Any], length: int, seed: int, epoch: int) -> None:
+    def __init__(
+        self, lengths: NDArray[Any], length: int, seed: int, epoch: int, *, folder: int = 0, upsampling: Upsampling = ()
+    ) -> None:
         """Draws the order of the documents and the borders of the blocks.
 
         Args:
@@ -93,28 +117,35 @@ class EpochPlan:
             length: tokens of a row, with the special ones of its pieces.
             seed: of the order of documents, the cuts and the order of rows.
             epoch: each has its own order and cuts.
+            folder: the number of the folder among several; each has its own order.
+            upsampling: how often documents of some lengths are read in an epoch.
 
         Raises:
             DataError: a row has no room for a token between [CLS] and [SEP], or no document has a token.
         """
-        total = int(lengths.sum())
         if length <= SPECIALS:
             raise DataError(f"rows of {length} tokens hold no text between [CLS] and [SEP]; wanted {SPECIALS + 1} or more")
-        if not total:
-            raise DataError(f"{len(lengths)} documents without a token; wanted at least one with text")
-        self.length, self.seed, self.epoch = length, seed, epoch
-        order = generator(0, seed, epoch).permutation(len(lengths))
+        self.length, self.seed, self.epoch, self.kind = length, seed, epoch, 4 * folder
+        rng = generator(self.kind, seed, epoch)
+        documents = np.arange(len(lengths))
+        if upsampling:
+            documents = np.repeat(documents, copies(lengths, upsampling, rng))
+        order = rng.permutation(documents)
         self.order = order[lengths[order] > 0]
+        if not len(self.order):
+            raise DataError(f"{len(lengths)} documents without a token to read; wanted at least one with text")
         self.lengths = lengths[self.order]
-        blocks = max(1, round(total / BLOCK_TOKENS))
-        targets = np.arange(1, blocks) * (total // blocks)
-        edges = np.searchsorted(np.cumsum(self.lengths), targets)
+        ends = np.cumsum(self.lengths, dtype=np.int64)
+        self.tokens = int(ends[-1])
+        """Tokens of the epoch, without special ones."""
+        blocks = max(1, round(self.tokens / BLOCK_TOKENS))
+        edges = np.searchsorted(ends, np.arange(1, blocks) * (self.tokens // blocks))
         self.edges = np.unique([0, *edges, len(self.order)]).tolist()  # a document of several blocks' size is one block
         self.blocks = len(self.edges) - 1
 
     def block(self, index: int) -> Rows:
         """The rows of one block, shuffled."""
-        rng = generator(1, self.seed, self.epoch, index)
+        rng = generator(self.kind + 1, self.seed, self.epoch, index)
         first, last = self.edges[index], self.edges[index + 1]
         pieces = cut(self.lengths[first:last], self.length - SPECIALS, rng)
         order, edges = best_fit(pieces.length + SPECIALS, self.length)
@@ -124,6 +155,20 @@ class EpochPlan:
         pieces = pieces.take(order[sort])
         pieces = dataclasses.replace(pieces, document=self.order[first:last][pieces.document])
         return Rows(pieces=pieces, row=place[sort], count=rows)
+
+
+def copies(lengths: NDArray[Any], upsampling: Upsampling, rng: np.random.Generator) -> Ints:
+    """How often an epoch reads each document: once below the first length, then as the last length that it reaches says.
+
+    A number such as 2.5 is 2 for half of the documents and 3 for the others, drawn anew in each epoch.
+
+    >>> copies(np.array([5, 10, 99, 100, 500]), [(10, 2.0), (100, 3.0)], generator(0)).tolist()
+    [1, 2, 2, 3, 3]
+    """
+    times = np.array([1.0, *(times for _, times in upsampling)])
+    wanted = times[np.searchsorted([length for length, _ in upsampling], lengths, side="right")]
+    whole = np.floor(wanted)
+    return (whole + (rng.random(len(lengths)) < wanted - whole)).astype(np.int64)
 
 
 def cut(lengths: NDArray[Any], max_piece: int, rng: np.random.Generator) -> Pieces:

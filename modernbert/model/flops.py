@@ -21,3 +21,25 @@ def forward_flops_per_token(config: ModelConfig, *, mean_length: float, masked_s
     )
     head = masked_share * (hidden * hidden + config.vocab_size * hidden)
     return 2.0 * (products + 2 * hidden * keys + head)
+
+
+PEAK_TFLOPS = {
+    "H100 PCIe": 756.0,
+    "H100": 989.0,
+    "H200": 989.0,
+    "B200": 2250.0,
+    "A100": 312.0,
+    "L40S": 362.0,
+    "L4": 121.0,
+    "RTX 4090": 165.0,
+}
+"""Dense bf16 tensor-core peak of GPUs, by a part of their names; the first that matches counts (NVIDIA's data sheets)."""
+
+
+def peak_tflops(device: str) -> float | None:
+    """Peak of a GPU by its name, None for what is not in the table.
+
+    >>> peak_tflops("NVIDIA H100 80GB HBM3"), peak_tflops("x86_64 CPU")
+    (989.0, None)
+    """
+    return next((peak for name, peak in PEAK_TFLOPS.items() if name in device), None)

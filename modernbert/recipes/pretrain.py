@@ -22,7 +22,7 @@ def first_result() -> PretrainConfig:
             initializer_range=0.08,
             classifier_pooling="mean",
         ),
-        shards="shards",
+        shards=("shards",),
         out="runs/first_result",
         phases=(Phase(tokens=1_000_000, length=128, mask_rate=0.2, warmup_tokens=20_000, decay_tokens=500_000),),
         optimizer=OptimizerConfig(lr=3e-3),
@@ -43,7 +43,7 @@ def tiny() -> PretrainConfig:
         model=ModelConfig(
             num_hidden_layers=7, hidden_size=384, intermediate_size=768, num_attention_heads=6, classifier_pooling="mean"
         ),
-        shards="shards",
+        shards=("shards",),
         out="runs/tiny",
         phases=(
             Phase(tokens=1_700_000_000, warmup_tokens=30_000_000, mask_share=1.0, random_share=0.0),
@@ -65,7 +65,7 @@ def ettin_17m() -> PretrainConfig:
     """Ettin's smallest encoder at its own rates (Weller et al. 2025; facts §2.12), first phase, for a corpus of your own."""
     return PretrainConfig(
         model=preset("ettin_17m"),
-        shards="shards",
+        shards=("shards",),
         out="runs/ettin_17m",
         phases=(Phase(tokens=2_000_000_000, warmup_tokens=40_000_000, decay_tokens=400_000_000),),
         optimizer=OptimizerConfig(lr=3e-3, weight_decay=3e-4),
@@ -81,7 +81,7 @@ def base() -> PretrainConfig:
     extended = Phase(tokens=250_000_000_000, length=8192, peak=0.375, global_rope_theta=160_000.0)
     return PretrainConfig(
         model=preset("base").with_(global_rope_theta=10_000.0, attention_dropout=0.1),
-        shards="shards",
+        shards=("shards",),
         out="runs/base",
         phases=(
             Phase(tokens=1_719_000_000_000, warmup_tokens=3_000_000_000, batch_warmup_tokens=50_000_000_000),

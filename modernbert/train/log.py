@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from modernbert.engine.hardware import environment
 from modernbert.errors import TrainingError
+from modernbert.model.flops import peak_tflops
 from modernbert.train.distributed import World
 from modernbert.train.state import Progress
 
@@ -26,23 +27,26 @@ class Log:
         self.path, self.world = path, world
         self.began = time.perf_counter()
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._append({"started": started, "step": progress.step, "processes": world.size, **environment(world.device)})
+        where = environment(world.device)
+        self.peak = peak_tflops(where["device"])
+        self._append({"started": started, "step": progress.step, "processes": world.size, **where})
         quiet = None if world.leads else True  # None: shown where the output is a terminal
         self.bar = tqdm(total=total_tokens, initial=progress.tokens, unit="tok", unit_scale=True, smoothing=0.05, disable=quiet)
         self.reset()
 
     def reset(self) -> None:
         self.sums = torch.zeros(3, device=self.world.device)  # loss and right of this process, labels of all
-        self.tokens = 0
+        self.tokens = self.room = 0
         self.started = time.perf_counter()
 
     def add(self, loss: Tensor, right: Tensor) -> None:
         """Takes the summed loss and the right guesses of one micro-batch of this process."""
         self.sums[:2] += torch.stack([loss, right.float()])
 
-    def count(self, tokens: int, labels: Tensor) -> None:
-        """Takes what a step read, over all processes."""
+    def count(self, tokens: int, room: int, labels: Tensor) -> None:
+        """Takes what a step read, over all processes: tokens, those that its rows have room for, and labels."""
         self.tokens += tokens
+        self.room += room
         self.sums[2] += labels
 
     def write(self, progress: Progress, rate: float, flops_per_token: float) -> None:
@@ -59,7 +63,7 @@ class Log:
         total_loss, right, labels = self.sums.tolist()
         loss = total_loss / labels
         speed = self.tokens / (time.perf_counter() - self.started)
-        line = {
+        line: dict[str, Any] = {
             "step": progress.step,
             "tokens": progress.tokens,
             "loss": round(loss, 5),
@@ -67,11 +71,17 @@ class Log:
             "rate": round(rate, 6),
             "tokens_per_second": round(speed),
             "tflops": round(flops_per_token * speed / 1e12, 2),
+            "fill": round(self.tokens / self.room, 5),
+            "epochs": [place["epochs"] for place in (progress.loader or {}).get("places", [])],
             "seconds": round(time.perf_counter() - self.began, 1),
         }
+        shown = {"loss": f"{loss:.4f}", "accuracy": f"{line['accuracy']:.3f}"}
+        if self.peak:
+            line["of_peak"] = round(line["tflops"] / (self.peak * self.world.size), 4)
+            shown["of_peak"] = f"{line['of_peak']:.1%}"
         self._append(line)
         self.bar.update(progress.tokens - self.bar.n)
-        self.bar.set_postfix(loss=f"{loss:.4f}", accuracy=f"{line['accuracy']:.3f}")
+        self.bar.set_postfix(shown)
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss} at step {progress.step}; lower the learning rate and start again in another folder: "

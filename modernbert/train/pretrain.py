@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -49,11 +50,11 @@ def pretrain(config: PretrainConfig) -> Path:
         DataError: the shards are missing, unfinished or damaged.
         TrainingError: the folder holds another run, another process trains in it, or the loss is not finite.
     """
-    shards = TokenShards.open(config.shards, verify=True)
-    tokenizer = shards.tokenizer()
+    world = join(config.device)
+    shards = [TokenShards.open(folder, verify=world.leads) for folder in config.shards]
+    tokenizer = shards[0].tokenizer()
     config = dataclasses.replace(config, model=fit_to_tokenizer(config.model, tokenizer))
     check(config)
-    world = join(config.device)
     torch.set_float32_matmul_precision("high")
 
     run = Path(config.out)
@@ -65,7 +66,7 @@ def pretrain(config: PretrainConfig) -> Path:
     return run / "model"
 
 
-def train(config: PretrainConfig, shards: TokenShards, tokenizer: Tokenizer, world: World, run: Path) -> None:
+def train(config: PretrainConfig, shards: Sequence[TokenShards], tokenizer: Tokenizer, world: World, run: Path) -> None:
     """The run itself, from its last checkpoint or the beginning to the finished model in `run / "model"`."""
     model = MaskedLM(config.model)
     init_weights(model, config.model, torch.Generator().manual_seed(config.seed))
@@ -79,7 +80,7 @@ def train(config: PretrainConfig, shards: TokenShards, tokenizer: Tokenizer, wor
         progress, folder = resumed
         if world.leads:
             tqdm.write(f"resumed from {folder}: step {progress.step}, {progress.tokens:,} tokens", file=sys.stderr)
-    loss_of: nn.Module = MaskedLMLoss(model)
+    loss_of: nn.Module = MaskedLMLoss(model, z_loss=config.z_loss, chunk=config.head_chunk)
     if config.compile:
         loss_of.compile()
     loss_of = world.parallel(loss_of)
@@ -99,6 +100,8 @@ def train(config: PretrainConfig, shards: TokenShards, tokenizer: Tokenizer, wor
             mask_rate=phase.mask_rate,
             mask_share=phase.mask_share,
             random_share=phase.random_share,
+            weights=phase.weights,
+            upsampling=tuple(zip(phase.long_from, phase.long_times, strict=True)),
             seed=config.seed + index,
             state=progress.loader,
             rank=world.rank,
@@ -129,7 +132,7 @@ def train(config: PretrainConfig, shards: TokenShards, tokenizer: Tokenizer, wor
             progress.tokens += tokens
             progress.phase_tokens += tokens
             progress.loader = micro_batches[-1][1]
-            log.count(tokens, labels)
+            log.count(tokens, count * config.micro_batch_tokens * world.size, labels)
             if progress.step % config.log_every_steps == 0 or progress.phase_tokens >= phase.tokens:
                 log.write(progress, rate, flops_per_token)
             if (

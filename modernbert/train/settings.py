@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from modernbert.config import ModelConfig, check_limits
 from modernbert.errors import ConfigError
+from modernbert.kernels.cross_entropy import CHUNK
 from modernbert.train.optimizers import OptimizerConfig
 from modernbert.train.schedules import DecayShape, wsd
 
@@ -17,7 +18,14 @@ class Phase:
     tokens: int
     """Tokens of this phase; padding does not count."""
     length: int = 1024
-    """Longest row; longer documents are cut."""
+    """Longest row; longer documents are read in pieces, none is lost."""
+    weights: tuple[float, ...] = ()
+    """Share of the tokens that each folder of `shards` gives; empty reads each in proportion to its size."""
+    long_from: tuple[int, ...] = ()
+    """Lengths in tokens, ascending, from which documents are read `long_times` an epoch, for context extension (ProLong reads long ones
+    more often, arXiv 2410.02660; facts §2.1)."""
+    long_times: tuple[float, ...] = ()
+    """How often, for each of `long_from`; 2.5 reads half of the documents twice and the others three times, anew in each epoch."""
     mask_rate: float = 0.3
     """Share of tokens to predict (0.3 in ModernBERT's training)."""
     mask_share: float = 0.8
@@ -45,6 +53,13 @@ class Phase:
             raise ConfigError(
                 f"mask_share={self.mask_share} and random_share={self.random_share}: together at most 1 is possible"
             )
+        if len(self.long_from) != len(self.long_times) or list(self.long_from) != sorted(set(self.long_from)):
+            raise ConfigError(
+                f"long_from={self.long_from} and long_times={self.long_times}: wanted ascending lengths and a number for each, "
+                "such as long_from=4096,8192 long_times=2,5"
+            )
+        if any(not 0 <= number < math.inf for number in (*self.weights, *self.long_times)):
+            raise ConfigError(f"weights={self.weights} and long_times={self.long_times}: none below 0 is possible")
 
     def rate(self, tokens: float) -> float:
         """The learning-rate multiplier after `tokens` of this phase."""
@@ -64,8 +79,8 @@ class PretrainConfig:
 
     model: ModelConfig
     """Vocabulary size and special token ids are replaced by those of the shards' tokenizer."""
-    shards: str
-    """Folder written by `modernbert prepare tokens`."""
+    shards: tuple[str, ...]
+    """Folders written by `modernbert prepare tokens` with one tokenizer; the phases' `weights` mix them."""
     out: str
     """The run's folder; a run that finds its own checkpoints there goes on from the last one."""
     phases: tuple[Phase, ...]
@@ -77,6 +92,10 @@ class PretrainConfig:
     begin_from: str | None = None
     """A folder or name of a masked language model with the shards' tokenizer, to begin from its weights: as they are where the shapes
     agree, tiled where the new model is larger. None is random weights."""
+    z_loss: float = 0.0
+    """Weight of log² Z in the loss, Z the softmax's denominator; 1e-4 in PaLM, none in ModernBERT's training."""
+    head_chunk: int = CHUNK
+    """Masked positions whose scores over the vocabulary exist together; fewer take less memory, results stay."""
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Dtype after the embedding; weights and optimizer stay in float32."""
     compile: bool = True
@@ -89,8 +108,8 @@ class PretrainConfig:
     log_every_steps: int = 50
 
     def __post_init__(self) -> None:
-        counts = ("micro_batch_tokens", "micro_batches", "save_every_tokens", "keep_checkpoints", "log_every_steps")
-        check_limits(self, dict.fromkeys(counts, (1, math.inf)) | {"seed": (0, 2**62)})
+        counts = ("micro_batch_tokens", "micro_batches", "save_every_tokens", "keep_checkpoints", "log_every_steps", "head_chunk")
+        check_limits(self, dict.fromkeys(counts, (1, math.inf)) | {"seed": (0, 2**62), "z_loss": (0, math.inf)})
 
 
 def check(config: PretrainConfig) -> None:
@@ -107,6 +126,11 @@ def check(config: PretrainConfig) -> None:
             raise ConfigError(
                 f"phases.{i}: warmup_tokens={phase.warmup_tokens:_} and decay_tokens={phase.decay_tokens:_} do not fit into "
                 f"tokens={phase.tokens:_}; change them too"
+            )
+        if phase.weights and len(phase.weights) != len(config.shards):
+            raise ConfigError(
+                f"phases.{i}.weights={','.join(map(str, phase.weights))} do not fit shards={','.join(config.shards)}; "
+                "wanted one weight for each folder"
             )
         if phase.length > config.model.max_position_embeddings:
             raise ConfigError(

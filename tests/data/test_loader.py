@@ -123,13 +123,14 @@ def test_the_bound_on_attention_rows_holds_and_is_not_loose(monkeypatch):
     rows = EpochPlan(rng.lognormal(np.log(25), 1.3, 30_000).astype(int) + 1, 1024, 0, 0).block(0)
     counts = np.bincount(rows.row) + 1  # a row for the padding
     most = counts[rng.integers(0, len(rows), (2000, 64))].sum(1).max()
-    assert most <= attention_rows_bound(rows, 64) <= 2.5 * most
+    assert most <= attention_rows_bound([(rows, 1.0)], 64) <= 2.5 * most
 
 
 def test_a_loader_resumed_anywhere_yields_bit_identical_batches(shards):
     epoch = batches_an_epoch(shards)
     whole = first(Loader(shards, **SETTINGS), epoch + 20)
-    assert {state["epoch"] for _, state in whole} == {0, 1} and {state["block"] for _, state in whole} > {0, 1}
+    places = [state["places"][0] for _, state in whole]
+    assert {place["epoch"] for place in places} == {0, 1} and {place["block"] for place in places} > {0, 1}
     cuts = np.random.default_rng(0).integers(1, epoch, 6).tolist()
     for cut in [1, *cuts, epoch - 1, epoch, epoch + 1, epoch + 5]:
         state = json.loads(json.dumps(whole[cut - 1][1]))
@@ -183,10 +184,12 @@ def test_ranks_mask_different_positions(shards):
 def test_a_batch_larger_than_the_data_spans_epochs(shards):
     loader = Loader(shards, **SETTINGS | {"rows_per_batch": 3000})
     training, state = first(loader, 1)[0]
-    assert state["epoch"] >= 2 and len(training.batch.ids_T) == 3000 * 64
+    assert state["places"][0]["epoch"] >= 2 and len(training.batch.ids_T) == 3000 * 64
 
 
-@pytest.mark.parametrize(("name", "value"), [("seed", 8), ("length", 32), ("data", "0")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("seed", 8), ("length", 32), ("data", ["0"]), ("weights", [1]), ("upsampling", [[9, 2.0]])]
+)
 def test_a_state_of_something_else_is_refused(shards, name, value):
     state = first(Loader(shards, **SETTINGS), 1)[0][1]
     with pytest.raises(DataError, match=f"cannot resume the data: the state is for {name}"):
@@ -194,8 +197,8 @@ def test_a_state_of_something_else_is_refused(shards, name, value):
 
 
 def test_an_incomplete_state_is_refused(shards):
-    with pytest.raises(DataError, match="state lacks block, data, length, rows_seen, seed"):
-        Loader(shards, **SETTINGS, state={"epoch": 0, "row": 0})
+    with pytest.raises(DataError, match="state lacks data, length, places, seed, upsampling, weights"):
+        Loader(shards, **SETTINGS, state={"rows_seen": 0})
 
 
 def loader_threads():
@@ -210,6 +213,17 @@ def test_an_error_in_the_thread_reaches_the_consumer(shards, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         list(islice(batches, 50))
     assert not loader_threads()
+
+
+def test_an_id_beyond_the_vocabulary_names_the_shard(shards, monkeypatch):
+    """What a disk breaks after the sums were compared."""
+    broken = [tokens.copy() for tokens in shards.tokens]
+    broken[1][5] = 60_000
+    monkeypatch.setattr(shards, "tokens", broken)
+    with pytest.raises(
+        DataError, match=r"tokens-00001\.npy is damaged: it holds id 60000, and the vocabulary ends at 383; delete"
+    ):
+        first(Loader(shards, **SETTINGS), batches_an_epoch(shards) + 1)
 
 
 def test_the_thread_ends_with_the_iterator(shards):

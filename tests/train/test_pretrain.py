@@ -20,7 +20,7 @@ from modernbert.checkpoint.folder import read_config
 from modernbert.checkpoint.training_state import latest_state, load_state
 from modernbert.config import ModelConfig
 from modernbert.data.documents import Document
-from modernbert.data.shards import write_shards
+from modernbert.data.shards import TokenShards, write_shards
 from modernbert.engine.engine import load
 from modernbert.errors import ConfigError, TrainingError
 from modernbert.model.heads import MaskedLM
@@ -62,7 +62,7 @@ def config(shards, out, **changes):
         "save_every_tokens": 2_000,
         "log_every_steps": 2,
     }
-    return PretrainConfig(shards=str(shards), out=str(out), **(settings | changes))
+    return PretrainConfig(shards=(str(shards),), out=str(out), **(settings | changes))
 
 
 def weights(folder):
@@ -168,6 +168,35 @@ def test_a_phase_changes_theta_and_the_batch_grows(shards, tmp_path):
     assert read_config(folder).local_rope_theta == MODEL.local_rope_theta
 
 
+def test_a_mixture_of_folders_resumes_bit_for_bit_and_its_log_counts_epochs_and_fill(shards, tmp_path, monkeypatch):
+    words = "owl cat pig hen"
+    texts = [f"a {words} " * (1 + n % 40) for n in range(30)]
+    write_shards((Document(text=text, source="farm") for text in texts), TokenShards.open(shards).tokenizer(), tmp_path / "farm")
+    phases = (
+        Phase(tokens=4_000, length=64, weights=(1.0, 3.0), long_from=(50,), long_times=(2.5,)),
+        Phase(tokens=2_000, length=128),
+    )
+
+    def run(name):
+        both = (str(shards), str(tmp_path / "farm"))
+        return pretrain(dataclasses.replace(config(shards, tmp_path / name, phases=phases, log_every_steps=1), shards=both))
+
+    whole = run("whole")
+    with monkeypatch.context() as patch:
+        kill_after(patch, 9)
+        with pytest.raises(Killed):
+            run("killed")
+    resumed = run("killed")
+    assert all(torch.equal(weights(whole)[name], tensor) for name, tensor in weights(resumed).items())
+    lines, other = (read_log(tmp_path / run)[0] for run in ("whole", "killed"))
+    assert [(line["step"], line["epochs"], line["fill"]) for line in lines] == [
+        (line["step"], line["epochs"], line["fill"]) for line in other
+    ]
+    zoo, farm = lines[7]["epochs"]  # the last line of the first phase
+    assert farm > 3 * zoo > 0
+    assert all(0.5 < line["fill"] <= 1 for line in lines)
+
+
 def test_a_run_begins_from_the_weights_it_is_given(shards, tmp_path):
     first = pretrain(config(shards, tmp_path / "first"))
     still = OptimizerConfig(lr=0.0, weight_decay=0.0)
@@ -249,6 +278,7 @@ def test_a_run_that_diverges_stops_and_keeps_the_checkpoint_before(
     [
         ({"micro_batch_tokens": 500}, "micro_batch_tokens=500 is no multiple of phases.0.length=64; try 448"),
         ({"phases": ()}, "phases is empty"),
+        ({"phases": (Phase(tokens=1, length=64, weights=(1, 2)),)}, "phases.0.weights=1,2 do not fit shards="),
         (
             {"phases": (Phase(tokens=100, length=64, warmup_tokens=20, decay_tokens=90),)},
             "phases.0: warmup_tokens=20 and decay_tok",
@@ -265,6 +295,9 @@ def test_settings_that_do_not_fit_are_named(shards, tmp_path, changes, message):
     ("settings", "message"),
     [
         ("Phase(tokens=0)", "tokens=0: at least 1 is needed"),
+        ("Phase(tokens=1, long_from=(9, 9), long_times=(2, 3))", "wanted ascending lengths and a number for each"),
+        ("Phase(tokens=1, long_from=(9,))", "wanted ascending lengths and a number for each"),
+        ("Phase(tokens=1, weights=(1.0, -1.0))", "none below 0 is possible"),
         ("Phase(tokens=1, mask_rate=2.0)", "mask_rate=2.0: at most 1 is possible"),
         ("Phase(tokens=1, mask_rate=math.nan)", "mask_rate=nan: at least 0.001 is needed"),
         ("Phase(tokens=1, mask_share=0.9, random_share=0.2)", "mask_share=0.9 and random_share=0.2: together at most 1"),
