@@ -1,0 +1,218 @@
+"""int8: what it loses, which layers it leaves alone, and what it takes."""
+
+import numpy as np
+import pytest
+import torch
+
+from modernbert.batch import pack
+from modernbert.checkpoint.folder import load_model, save_model
+from modernbert.config import ModelConfig
+from modernbert.engine import engine as engine_module
+from modernbert.engine import hardware
+from modernbert.engine.engine import load
+from modernbert.engine.quantized import BOUND, Int8Embedding, Int8Linear, quantize_model
+from modernbert.errors import ConfigError, HardwareError
+from modernbert.kernels.linear_int8 import weight_levels
+from modernbert.model.encoder import Encoder
+from modernbert.model.heads import LateInteraction, MaskedLM, QuestionAnswerer, SequenceClassifier, TokenClassifier
+from modernbert.model.init import init_weights
+
+pytestmark = pytest.mark.skipif(weight_levels() is None, reason="this build of PyTorch has no exact int8 product for this chip")
+
+CONFIG = ModelConfig(
+    vocab_size=600,
+    hidden_size=128,
+    intermediate_size=192,
+    num_hidden_layers=4,
+    num_attention_heads=2,
+    initializer_range=0.1,  # about 1/√hidden_size: with 0.02 every layer adds next to nothing, and errors with it
+)
+TEXTS = [
+    "The capital of France is Paris.",
+    "He walked to the store, didn't he?",
+    "seven days",
+    "def add(a, b):\n    return a + b",
+]
+
+
+def rows(*lengths):
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randint(5, CONFIG.vocab_size, (length,), generator=generator).tolist() for length in lengths]
+
+
+AMPLIFIED = 0.97
+"""A cosine that is enough of `tiny_folder`: its weights are three times 1/√hidden_size, so that each layer multiplies the errors of the
+ones before. Found 0.994 for vectors and 0.984 for logits."""
+TRIED = pack(rows(40, 3, 60))
+READ = pack(rows(30, 70, 5, 100))
+
+
+def random_model(cls=MaskedLM, config=CONFIG):
+    model = cls(config).eval()
+    init_weights(model, config, torch.Generator().manual_seed(0))
+    return model
+
+
+@torch.no_grad()
+def with_outliers(model, factor):
+    """The same function with two channels `factor` times as large before every product of layer 1 and before layer 2's `mlp.Wo`, and
+    their weights so much smaller; as trained models grow them."""
+    first, second, channels = model.model.layers[1], model.model.layers[2], [3, 10]
+    for norm, linear in ((first.attn_norm, first.attn.Wqkv), (first.mlp_norm, first.mlp.Wi)):
+        norm.weight[channels] *= factor
+        linear.weight[:, channels] /= factor
+    values = [2 * CONFIG.hidden_size + channel for channel in channels]
+    first.attn.Wqkv.weight[values] *= factor
+    first.attn.Wo.weight[:, channels] /= factor
+    for mlp in (first.mlp, second.mlp):
+        mlp.Wi.weight[[CONFIG.intermediate_size + channel for channel in channels]] *= factor
+        mlp.Wo.weight[:, channels] /= factor
+    return model
+
+
+OUTLYING = [f"layers.1.{name}" for name in ("attn.Wqkv", "attn.Wo", "mlp.Wi", "mlp.Wo")] + ["layers.2.mlp.Wo"]
+
+
+@torch.no_grad()
+def cosines(model, wanted_TD):
+    return torch.cosine_similarity(model.model(READ), wanted_TD, dim=-1)
+
+
+@torch.no_grad()
+def test_a_model_without_outliers_becomes_int8_whole_and_keeps_its_states():
+    model = random_model()
+    wanted_TD = model.model(READ)
+    layers = quantize_model(model, TRIED)
+    assert [layer.name for layer in layers] == [name for name, m in model.model.named_modules() if isinstance(m, Int8Linear)]
+    assert len(layers) == 4 * CONFIG.num_hidden_layers and all(layer.int8 for layer in layers)
+    # two rounded factors with steps of max/127 and max/64, normal numbers: 0.01 to 0.02, as the kernel's test derives
+    assert all(0.005 < layer.error < 0.025 for layer in layers)
+    assert cosines(model, wanted_TD).min() > 0.999
+
+
+@torch.no_grad()
+def test_layers_with_outliers_stay_in_float_and_so_the_states_stay():
+    plain, model = random_model(), with_outliers(random_model(), 300)
+    wanted_TD = plain.model(READ)
+    assert cosines(model, wanted_TD).min() > 1 - 1e-6  # it is the same function
+    everywhere = with_outliers(random_model(), 300)
+    assert all(layer.int8 for layer in quantize_model(everywhere, TRIED, bound=10.0))
+    layers = quantize_model(model, TRIED)
+    assert [layer.name for layer in layers if not layer.int8] == OUTLYING
+    assert min(layer.error for layer in layers if not layer.int8) > 2 * BOUND
+    assert cosines(everywhere, wanted_TD).median() < 0.98
+    assert cosines(model, wanted_TD).median() > 0.9995
+
+
+@torch.no_grad()
+def test_what_all_tokens_share_does_not_hide_an_error():
+    config = CONFIG.with_(num_hidden_layers=1)
+    model = random_model(config=config)
+    layer = model.model.layers[0]
+    layer.mlp.Wi.weight.zero_()  # its output is the same, nothing, for every token: no share of a difference is small enough
+    assert [layer.name for layer in quantize_model(model, TRIED) if not layer.int8] == ["layers.0.mlp.Wi", "layers.0.mlp.Wo"]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@torch.no_grad()
+def test_the_decoder_reads_the_int8_rows_of_the_embedding_where_it_is_tied(tied):
+    model = random_model(config=CONFIG.with_(tie_word_embeddings=tied))
+    torch.nn.init.normal_(model.decoder.bias)
+    weight_VD, bias_V = model.decoder.weight.clone(), model.decoder.bias.clone()
+    quantize_model(model, TRIED)
+    x_MD = torch.randn(5, CONFIG.hidden_size)
+    steps_V = weight_VD.abs().amax(1) / 127 / 2 if tied else torch.zeros(len(weight_VD))
+    off_MV = (model.decoder(x_MD) - (x_MD @ weight_VD.T + bias_V)).abs()
+    assert (off_MV <= x_MD.abs().sum(1)[:, None] * steps_V + 1e-5).all()
+    embedding = model.model.embeddings.tok_embeddings
+    assert isinstance(embedding, Int8Embedding) and embedding.weight_VD.dtype == torch.int8
+
+
+def test_int8_takes_a_quarter_of_the_bytes(tiny_folder):
+    def held(module):
+        tensors = [
+            tensor for m in module.modules() for tensor in (*m._parameters.values(), *vars(m).values()) if torch.is_tensor(tensor)
+        ]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    config = CONFIG.with_(hidden_size=256, intermediate_size=384, num_attention_heads=4)
+    model = random_model(Encoder, config)
+    before = held(model)
+    quantize_model(model, TRIED)
+    # 1 byte for 4, and a float32 for each row of 256 numbers or more, and the norms
+    assert 0.25 < held(model) / before < 0.27
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A chip on which int8 pays, whatever else this one does just now."""
+    monkeypatch.setattr(engine_module, "int8_gain", lambda: 2.0)
+
+
+@pytest.mark.parametrize("dtype", ["int8", torch.int8])
+@pytest.mark.usefixtures("quick")
+def test_a_folder_loads_as_int8(tiny_folder, dtype):
+    small, plain = load(tiny_folder, dtype=dtype), load(tiny_folder, device="cpu", dtype="float32")
+    assert small.device.type == "cpu"
+    assert any(isinstance(module, Int8Linear) for module in small._runner.model.modules())
+    vectors, wanted = small.embed(TEXTS, normalize=True), plain.embed(TEXTS, normalize=True)
+    assert vectors.dtype == np.float32
+    assert (vectors * wanted).sum(1).min() > AMPLIFIED
+    np.testing.assert_array_equal(small.embed(TEXTS[2]), small.embed(TEXTS, batch_tokens=10)[2])
+    batch = pack([small.tokenizer.encode(["The capital of [MASK] is Paris."])[0]])
+    logits = [engine.logits(batch, torch.arange(len(batch.ids_T))) for engine in (small, plain)]
+    assert torch.cosine_similarity(*logits).mean() > AMPLIFIED
+    assert len(small.fill_mask("The capital of [MASK] is Paris.", top_k=3)) == 3
+
+
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16])
+@pytest.mark.usefixtures("quick")
+def test_a_folder_in_half_precision_loads_as_int8_with_float32_around_it(tiny_folder, tmp_path, stored):
+    model = load_model(MaskedLM, tiny_folder)
+    save_model(model, model.config, tmp_path / "half", tokenizer=load(tiny_folder, device="cpu").tokenizer, dtype=stored)
+    small = load(tmp_path / "half", dtype="int8")
+    assert {parameter.dtype for parameter in small._runner.model.parameters()} == {torch.float32}
+    wanted = load(tmp_path / "half", device="cpu", dtype="float32").embed(TEXTS, normalize=True)
+    assert (small.embed(TEXTS, normalize=True) * wanted).sum(1).min() > AMPLIFIED
+
+
+@pytest.mark.parametrize(
+    ("cls", "score"),
+    [
+        (SequenceClassifier, lambda engine: [one["score"] for one in engine.classify("Paris is in France", top_k=None)]),
+        (TokenClassifier, lambda engine: [one["score"] for one in engine.tag("Paris is", None, ignore_labels=[])]),
+        (QuestionAnswerer, lambda engine: engine.answer("Where?", "Paris is in France")["score"]),
+        (LateInteraction, lambda engine: engine.embed_tokens("Paris is in France").ravel().tolist()),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+@pytest.mark.usefixtures("quick")
+def test_every_head_runs_on_an_int8_encoder(head_folder, cls, score):
+    folder = head_folder(cls)
+    # large random weights; found 0.05 at most
+    assert score(load(folder, dtype="int8")) == pytest.approx(score(load(folder, device="cpu")), abs=0.15)
+
+
+@pytest.mark.parametrize(("gain", "why"), [(0.8, r"takes 1\.2 times as long as float32"), (0.0, "has no exact product")])
+def test_a_chip_on_which_int8_is_slower_runs_in_float32_and_says_so(tiny_folder, monkeypatch, gain, why):
+    monkeypatch.setattr(engine_module, "int8_gain", lambda: gain)
+    with pytest.warns(UserWarning, match=rf"^int8 {why}.* on this CPU: the model runs in float32$"):
+        engine = load(tiny_folder, dtype="int8")
+    np.testing.assert_array_equal(engine.embed("a text"), load(tiny_folder, device="cpu").embed("a text"))
+
+
+def test_int8_elsewhere_than_on_the_cpu_and_unknown_dtypes_are_refused(tiny_folder):
+    with pytest.raises(HardwareError, match=r"^int8 runs on the CPU, not on meta; leave the device or the dtype out$"):
+        load(tiny_folder, device="meta", dtype="int8")
+    with pytest.raises(ConfigError, match=r"^dtype='int4': wanted one of float32, bfloat16, float16, int8$"):
+        load(tiny_folder, dtype="int4")
+    with pytest.raises(ConfigError, match=r"^dtype=torch.int32: wanted one of"):
+        load(tiny_folder, dtype=torch.int32)
+
+
+def test_the_gain_is_measured_with_one_thread_and_leaves_the_threads_alone(monkeypatch):
+    threads = torch.get_num_threads()
+    assert 0.1 < hardware.int8_gain.__wrapped__() < 20  # 1.5 on AVX2, about 4 with VNNI
+    assert torch.get_num_threads() == threads
+    monkeypatch.setattr(hardware, "weight_levels", lambda: None)
+    assert hardware.int8_gain.__wrapped__() == 0
