@@ -1,6 +1,7 @@
 """`modernbert bench`: records of speed and equality, as JSON."""
 
 import json
+from pathlib import Path
 
 import click
 
@@ -54,6 +55,59 @@ def shapes(parameters: str, count: int, tokens: int, length: int, device: str | 
 
     record = shapes_record(_number(parameters), count=count, tokens=tokens, length=length, device=device)
     click.echo(markdown(record) if table else json.dumps(record, indent=1))
+
+
+@bench.command()
+@click.option(
+    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for inference.json and inference.md."
+)
+@click.option(
+    "--part",
+    "parts",
+    multiple=True,
+    help="encoder, latency, accuracy, peers, embed; may be repeated. All but embed if not given.",
+)
+@click.option("--size", "sizes", multiple=True, default=("base", "large"), show_default=True, help="May be repeated.")
+@click.option("--repeats", default=10, show_default=True, help="Measurements of each figure.")
+@click.option("--device", help="cuda, cuda:1, cpu …; the best one here if not given.")
+@click.option("--memory-gib", type=float, help="Of the device that one contestant may use, for the largest batch.")
+@click.option("--texts", type=click.Path(exists=True, dir_okay=False), help="For embed: .jsonl with a text column.")
+@click.option("--tokenizer", type=click.Path(exists=True, path_type=Path), help="For embed: a tokenizer's folder.")
+def inference(
+    out: Path,
+    parts: tuple[str, ...],
+    sizes: tuple[str, ...],
+    repeats: int,
+    device: str | None,
+    memory_gib: float | None,
+    texts: str | None,
+    tokenizer: Path | None,
+) -> None:
+    """Speed, latency, memory and accuracy of inference, with the peers beside us, each in a process of its own.
+
+    \b
+    modernbert bench inference --out records --part encoder --size base
+    modernbert bench inference --out records --part embed --texts texts.jsonl --tokenizer tokenizer
+    """
+    from modernbert.bench.inference import PARTS, inference_record, markdown, write
+    from modernbert.data.documents import read_documents
+
+    wanted = parts or tuple(part for part in PARTS if part != "embed")
+    if unknown := set(wanted) - set(PARTS):
+        raise click.BadParameter(f"no part named {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}", param_hint="--part")
+    if "embed" in wanted and not (texts and tokenizer):
+        raise click.UsageError("embed needs --texts and --tokenizer")
+    record = inference_record(
+        parts=wanted,
+        sizes=sizes,
+        repeats=repeats,
+        device=device,
+        memory_gib=memory_gib,
+        texts=[document.text for document in read_documents([texts])] if texts else (),
+        tokenizer=tokenizer,
+    )
+    write(record, out)
+    click.echo(markdown(record))
 
 
 def _number(text: str) -> int:

@@ -1,0 +1,135 @@
+"""Who runs beside us in the inference records: each a function from a size and rows of ids to a call that encodes them.
+
+Every contestant has random weights and is given ids that lie on the device already. Peers get their rows padded to the longest, with
+an attention mask, as their users do.
+
+B rows · L padded length · T tokens · D hidden.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from modernbert.batch import pack
+from modernbert.config import preset
+from modernbert.engine.hardware import choose_dtype
+from modernbert.errors import MissingExtraError
+from modernbert.model.encoder import Encoder
+
+Rows = Sequence[Sequence[int]]
+Prepare = Callable[[str, Sequence[Rows], torch.device], list[Callable[[], Tensor]]]
+"""Size, batches of rows, device → for each batch a call that gives its hidden states, on the device."""
+
+
+def ours(*, compile: bool = False, backend: str | None = None, float32: bool = False) -> Prepare:
+    """Our encoder, packed."""
+
+    def prepare(size: str, batches: Sequence[Rows], device: torch.device) -> list[Callable[[], Tensor]]:
+        torch.manual_seed(0)
+        model = Encoder(preset(size)).to(device, torch.float32 if float32 else choose_dtype(device)).eval()
+        model.backend = backend
+        if compile:
+            model.compile(dynamic=True)
+        packed = [pack(rows).to(device) for rows in batches]
+        return [functools.partial(model, batch) for batch in packed]
+
+    return prepare
+
+
+def peer(model_type: str, attention: str, *, compile: bool = False, float32: bool = False) -> Prepare:
+    """An encoder of transformers with one of its attention implementations (eager, sdpa, flash_attention_2)."""
+
+    def prepare(size: str, batches: Sequence[Rows], device: torch.device) -> list[Callable[[], Tensor]]:
+        try:
+            import transformers
+        except ImportError as error:
+            raise MissingExtraError("this record compares with transformers: pip install 'modernbert[hf]'") from error
+        torch.manual_seed(0)
+        config = transformers.AutoConfig.for_model(model_type, **_PEER_SIZES[model_type](size))
+        dtype = torch.float32 if float32 else choose_dtype(device)
+        model = transformers.AutoModel.from_config(config, attn_implementation=attention, dtype=dtype).to(device).eval()
+        if compile:
+            model = torch.compile(model)
+        padded = [_padded(rows, device) for rows in batches]
+
+        def encode(ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+            return model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
+
+        return [functools.partial(encode, *given) for given in padded]
+
+    return prepare
+
+
+IMPLEMENTATIONS: dict[str, Prepare] = {
+    "modernbert": ours(compile=True),
+    "modernbert, eager": ours(),
+    "modernbert, window kernel": ours(compile=True, backend="window"),
+    "transformers, sdpa": peer("modernbert", "sdpa"),
+    "transformers, FlashAttention-2": peer("modernbert", "flash_attention_2"),
+    "transformers, sdpa, compiled": peer("modernbert", "sdpa", compile=True),
+}
+"""The same architecture, run by others."""
+
+ARCHITECTURES: dict[str, Prepare] = {
+    "ModernBERT, ours": ours(compile=True),
+    "BERT": peer("bert", "sdpa"),
+    "RoBERTa": peer("roberta", "sdpa"),
+    "DeBERTa-v3": peer("deberta-v2", "eager"),  # has no other attention
+    "NomicBERT": peer("nomic_bert", "sdpa"),
+    "EuroBERT": peer("eurobert", "sdpa"),
+    "Jina v3": peer("jina_embeddings_v3", "sdpa"),
+}
+"""Other architectures, each with the best attention that transformers has for it (the announcement's efficiency table)."""
+
+TABLES = {"implementations": IMPLEMENTATIONS, "architectures": ARCHITECTURES}
+"""By name, as a process of its own is told whom to measure."""
+
+
+def _shape(size: str, *, positions: int, vocab: int, ratio: float = 4.0) -> dict[str, int]:
+    """The classic BERT shapes: base 12 × 768, large 24 × 1,024, MLP four times as wide."""
+    layers, width = {"base": (12, 768), "large": (24, 1024)}.get(size, (2, 64))
+    return {
+        "num_hidden_layers": layers,
+        "hidden_size": width,
+        "num_attention_heads": width // 64,
+        "intermediate_size": int(ratio * width),
+        "vocab_size": vocab,
+        "max_position_embeddings": positions,
+    }
+
+
+def _modernbert(size: str) -> dict[str, object]:
+    config = preset(size).to_json()
+    return {name: value for name, value in config.items() if name not in ("model_type", "architectures")}
+
+
+def _deberta(size: str) -> dict[str, object]:
+    relative = {"relative_attention": True, "position_buckets": 256, "norm_rel_ebd": "layer_norm", "share_att_key": True}
+    return {
+        **_shape(size, positions=512, vocab=128_100),
+        **relative,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_biased_input": False,
+    }
+
+
+_PEER_SIZES: dict[str, Callable[[str], dict]] = {
+    "modernbert": _modernbert,
+    "bert": lambda size: _shape(
+        size, positions=8192, vocab=30_522
+    ),  # its published 512 positions, given more for the long columns
+    "roberta": lambda size: _shape(size, positions=8194, vocab=50_265),
+    "deberta-v2": _deberta,
+    "nomic_bert": lambda size: _shape(size, positions=8192, vocab=30_528),
+    "eurobert": lambda size: {**_shape(size, positions=8192, vocab=128_256, ratio=8 / 3), "num_key_value_heads": None},
+    "jina_embeddings_v3": lambda size: _shape(size, positions=8194, vocab=250_002),
+}
+
+
+def _padded(rows: Rows, device: torch.device) -> tuple[Tensor, Tensor]:
+    longest = max(map(len, rows))
+    ids_BL = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
+    mask_BL = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+    return ids_BL.to(device), mask_BL.to(device)

@@ -1,0 +1,181 @@
+"""Inference on a GPU, with the peers beside it: tokens a second, latency, memory, largest batch, and `embed` end to end.
+
+    modernbert bench inference --out records/h100
+
+Parts, each of them a table of the record:
+
+    encoder      tokens/s of the encoder alone, fixed and variable lengths, at 512 and 8,192, with the share of the roofline and peak memory
+    latency      one row of 16 tokens, from ids on the device to hidden states on the host
+    accuracy     error of 16-bit hidden states against float32, ours and transformers', same weights and ids
+    peers        other architectures: the columns of `encoder`, and the largest batch that fits
+    embed        real texts through `embed` and through sentence-transformers' `encode`, from strings to vectors
+
+Each contestant runs in a process of its own, one after the other. Variable lengths are normal around half the maximum, their sd a quarter
+of it, cut to 16 … maximum, in random order. The roofline of a column is the time of its products and attention, each measured alone.
+"""
+
+import concurrent.futures
+import json
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modernbert.bench import measures
+from modernbert.bench.contestants import TABLES
+from modernbert.bench.measures import Columns
+from modernbert.bench.record import environment
+from modernbert.checkpoint.folder import save_model
+from modernbert.config import preset
+from modernbert.engine.hardware import choose_device
+from modernbert.model.heads import Embedder
+from modernbert.model.init import init_weights
+from modernbert.text.tokenizer import Tokenizer
+
+PARTS = ("encoder", "latency", "accuracy", "peers", "embed")
+BATCH_TOKENS = 65_536
+"""Tokens of a full batch: 128 rows of 512, 8 of 8,192."""
+COLUMNS: Columns = {
+    "512 fixed": (512, False),
+    "512 variable": (512, True),
+    "8,192 fixed": (8192, False),
+    "8,192 variable": (8192, True),
+}
+
+
+def inference_record(
+    *,
+    parts: Sequence[str] = PARTS,
+    sizes: Sequence[str] = ("base", "large"),
+    batch_tokens: int = BATCH_TOKENS,
+    repeats: int = 10,
+    device: str | None = None,
+    memory_gib: float | None = None,
+    texts: Sequence[str] = (),
+    tokenizer: Path | None = None,
+) -> dict[str, Any]:
+    """Measures the parts, a process for each contestant.
+
+    Args:
+        parts: of `PARTS`.
+        sizes: published sizes.
+        batch_tokens: of a batch without padding; columns whose rows are longer are left out.
+        repeats: measurements of each figure.
+        device: None takes the best one here.
+        memory_gib: of the device that a contestant may use, for the largest batch; None is all.
+        texts, tokenizer: for `embed`.
+    """
+    where = str(choose_device(device))
+    columns = {name: column for name, column in COLUMNS.items() if column[0] <= batch_tokens}
+    common = (columns, batch_tokens, where, repeats)
+    measured: dict[str, Any] = {}
+    for part in parts:
+        if part == "encoder":
+            measured[part] = {size: _each("implementations", measures.speeds, size, *common) for size in sizes}
+            measured["roofline"] = {size: _alone(measures.roofline, size, *common) for size in sizes}
+        elif part == "latency":
+            measured[part] = {size: _each("implementations", measures.latency, size, where, 20 * repeats) for size in sizes}
+        elif part == "accuracy":
+            measured[part] = {size: _alone(measures.accuracy, size, where) for size in sizes}
+        elif part == "peers":
+            found = {size: _each("architectures", measures.speeds, size, *common) for size in sizes}
+            largest = {size: _each("architectures", measures.largest, size, columns, where, memory_gib) for size in sizes}
+            measured[part] = {"tokens_per_second": found, "largest_batch": largest, "memory_gib": memory_gib}
+        else:
+            assert part == "embed"
+            measured[part] = _embed(list(texts), tokenizer, sizes[0], where, repeats)
+    name = torch.cuda.get_device_name() if where.startswith("cuda") else where
+    return {"subject": "inference", "environment": environment("torch"), "device": name, **measured}
+
+
+def _alone(measure: Callable[..., Any], *arguments: Any) -> Any:
+    """Runs a measurement in a process of its own; one that fails says why in place of its figures."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as process:
+        try:
+            return process.submit(measure, *arguments).result()
+        except Exception as error:
+            return {"failed": f"{type(error).__name__}: {error}"[:500]}
+
+
+def _each(table: str, measure: Callable[..., Any], size: str, *arguments: Any) -> dict[str, Any]:
+    return {name: _alone(measure, table, name, size, *arguments) for name in TABLES[table]}
+
+
+def _embed(texts: list[str], tokenizer: Path | None, size: str, device: str, repeats: int) -> dict[str, Any]:
+    """Texts a second and tokens a second, from strings to vectors on the host; and a cold process's first vector."""
+    assert tokenizer is not None, "the command line asks for it"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        config = preset(size)
+        model = Embedder(config)
+        init_weights(model, config, torch.Generator().manual_seed(0))
+        save_model(model, config, folder, tokenizer=Tokenizer.load(tokenizer))
+        tokens = sum(map(len, Tokenizer.load(tokenizer).encode(texts)))
+        runs: dict[str, Any] = {"modernbert": _alone(measures.ours_embeds, folder, texts, tokens, device, repeats)}
+        for implementation in ("sdpa", "flash_attention_2"):
+            for rows in (32, 128):
+                name = f"sentence-transformers, {implementation}, batch_size={rows}"
+                runs[name] = _alone(
+                    measures.theirs_embeds, folder, texts, tokens, device, max(1, repeats // 5), implementation, rows
+                )
+        first = [_alone(measures.first_vector, folder, device) for _ in range(3)]
+    return {"texts": len(texts), "tokens": tokens, "cores": os.cpu_count(), "runs": runs, "first_vector_s": first}
+
+
+def markdown(record: dict[str, Any]) -> str:
+    """The record as tables, in thousands of tokens a second."""
+    lines = [f"{record['device']}, torch {record['environment']['torch']}"]
+    for part in ("encoder", "peers"):
+        found = record.get(part, {})
+        for size, contestants in (found.get("tokens_per_second", found)).items():
+            lines += _speed_table(
+                f"{part}, {size}", contestants, record.get("roofline", {}).get(size) if part == "encoder" else None
+            )
+    for size, contestants in record.get("latency", {}).items():
+        lines += ["", f"**latency, {size}**", "", "| | p50, ms | p99, ms |", "|---|---:|---:|"]
+        lines += [
+            f"| {name} | {line['p50_ms']:.2f} | {line['p99_ms']:.2f} |"
+            if "p50_ms" in line
+            else f"| {name} | {line['failed']} | |"
+            for name, line in contestants.items()
+        ]
+    for part in ("accuracy",):
+        for size, errors in record.get(part, {}).items():
+            lines += ["", f"**{part}, {size}**: " + ", ".join(f"{name} {value}" for name, value in errors.items())]
+    if embed := record.get("embed"):
+        lines += ["", f"**embed**, {embed['texts']:,} texts, {embed['tokens']:,} tokens", "", "| | k tokens/s |", "|---|---:|"]
+        lines += [f"| {name} | {_cell(line)} |" for name, line in embed["runs"].items()]
+        lines += ["", f"first vector of a process after its imports, in order, s: {embed['first_vector_s']}"]
+    return "\n".join(lines)
+
+
+def _speed_table(title: str, contestants: dict[str, Any], roofline: dict[str, Any] | None) -> list[str]:
+    columns = next(list(line) for line in contestants.values() if "failed" not in line) if contestants else []
+    lines = ["", f"**{title}**", "", "| k tokens/s | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
+    for name, found in contestants.items():
+        cells = [_cell(found.get(column, found), roofline[column] if roofline else None) for column in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    if roofline:
+        cells = [f"{roofline[column]['roofline_tokens_per_second'] / 1e3:,.0f}" for column in columns]
+        lines.append("| *products + attention alone* | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _cell(found: dict[str, Any], roofline: dict[str, Any] | None = None) -> str:
+    if "tokens_per_second" not in found:
+        return str(found.get("failed", ""))[:60]
+    speed = found["tokens_per_second"]["median"]
+    share = f" ({speed / roofline['roofline_tokens_per_second']:.0%})" if roofline else ""
+    return f"{speed / 1e3:,.0f}{share}"
+
+
+def write(record: dict[str, Any], folder: Path) -> None:
+    """Writes the record, and its tables, into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "inference.json").write_text(json.dumps(record, indent=1) + "\n")
+    (folder / "inference.md").write_text(markdown(record) + "\n")

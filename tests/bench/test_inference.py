@@ -1,0 +1,60 @@
+import json
+
+import pytest
+
+from modernbert.bench import inference
+from modernbert.bench.contestants import IMPLEMENTATIONS, ours
+from modernbert.bench.measures import random_rows
+from modernbert.config import SIZES
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """A process costs seconds: here each measurement runs in this one, at a size of its own, and a failure still says why."""
+
+    def alone(measure, *arguments):
+        try:
+            return measure(*arguments)
+        except ImportError as error:  # FlashAttention
+            return {"failed": str(error)}
+
+    monkeypatch.setattr(inference, "_alone", alone)
+    monkeypatch.setitem(SIZES, "toy", (2, 64, 96, 1))
+
+
+def test_variable_rows_are_half_as_long_on_average_and_never_too_long():
+    lengths = [len(row) for row in random_rows(512 * 512, 512, True, seed=0)]
+    assert len(lengths) == 512 and max(lengths) <= 512 and min(lengths) >= 16
+    assert sum(lengths) / 512 == pytest.approx(256, rel=0.05)
+
+
+def test_every_part_gives_its_table_at_toy_size(tmp_path, monkeypatch, in_this_process):
+    few = {"modernbert": ours(), "float32": ours(float32=True)}
+    monkeypatch.setitem(inference.TABLES, "implementations", few)
+    monkeypatch.setitem(inference.TABLES, "architectures", few)
+    record = inference.inference_record(
+        parts=("encoder", "latency", "accuracy", "peers"), sizes=("toy",), batch_tokens=512, repeats=2, device="cpu"
+    )
+    inference.write(record, tmp_path)
+    assert json.loads((tmp_path / "inference.json").read_text())["encoder"].keys() == {"toy"}
+    table = (tmp_path / "inference.md").read_text()
+    assert table.count("| modernbert |") == 3 and "512 variable" in table and "8,192" not in table
+    accuracy = record["accuracy"]["toy"]
+    assert max(accuracy.values()) < 1e-5  # on a CPU both are float32, and differ by the order of sums
+
+
+def test_a_contestant_that_fails_says_why_in_its_place():
+    assert "ZeroDivisionError" in inference._alone(divmod, 1, 0)["failed"]
+
+
+def test_transformers_is_among_the_peers():
+    assert sum(name.startswith("transformers") for name in IMPLEMENTATIONS) == 3
+
+
+def test_embed_runs_from_strings_to_vectors(in_this_process, tiny_folder):
+    record = inference.inference_record(
+        parts=("embed",), sizes=("toy",), repeats=1, device="cpu", texts=["a text", "another"], tokenizer=tiny_folder
+    )
+    assert len(record["embed"]["runs"]) == 5 and record["embed"]["tokens"] > 4
+    assert record["embed"]["runs"]["modernbert"]["tokens_per_second"]["min"] > 0
+    assert "first vector" in inference.markdown(record)
