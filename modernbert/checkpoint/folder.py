@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from modernbert.checkpoint.atomic import staged
+from modernbert.checkpoint.int8 import INT8
 from modernbert.checkpoint.names import resolve
 from modernbert.checkpoint.research import config_from_research
 from modernbert.checkpoint.weights import (
@@ -21,6 +22,8 @@ from modernbert.checkpoint.weights import (
     read_json,
     read_weights,
     shape,
+    weight_names,
+    write_int8,
     write_json,
     write_weights,
 )
@@ -114,7 +117,7 @@ def class_of(folder: Path) -> type[nn.Module]:
     masked_lm = ARCHITECTURES[MaskedLM]
     if not named or named[0] in (masked_lm, ARCHITECTURES[Encoder]):
         # encoders that were trained further often keep the name of what they came from
-        return MaskedLM if named[:1] != [ARCHITECTURES[Encoder]] and "decoder.bias" in read_weights(folder) else Encoder
+        return MaskedLM if named[:1] != [ARCHITECTURES[Encoder]] and "decoder.bias" in weight_names(folder) else Encoder
     for cls, name in ARCHITECTURES.items():
         if name == named[0]:
             return cls
@@ -138,7 +141,7 @@ def load_model(
         cls: one of `ARCHITECTURES`. Encoder and Embedder take the encoder out of any checkpoint.
         name_or_folder: what `names.resolve` understands; None is the packaged default.
         config: replaces the folder's, for another number of classes or other dropouts; None reads the folder's.
-        dtype: of the weights; None keeps the stored one.
+        dtype: of the weights; None keeps the stored one, and is float32 where int8 is stored.
         device: None is the CPU, with weights mapped from the file.
         fresh: parts to initialise anew, such as ("classifier",) or ("head", "classifier"), whatever the folder holds
             for them. Heads that the folder has and `cls` lacks are then left out too: so fine-tuning begins.
@@ -192,23 +195,27 @@ def save_model(
         folder: made if need be; other files in it stay.
         tokenizer: written beside the weights.
         max_shard_bytes: weights beyond this are cut into shards with an index.
-        dtype: of the written weights; None keeps the model's.
+        dtype: of the written weights; None keeps the model's. `torch.int8` writes one file of a quarter of the size, which `load_model`
+            makes into floats again, and which no other library reads (`checkpoint/int8.py`).
     """
     assert type(model) in ARCHITECTURES, f"unwrap the model first: {type(model).__name__} is not one of ours"
     folder = Path(folder)
     architecture = ARCHITECTURES[type(model)]
-    tensors = {k: v.detach().to(device="cpu", dtype=dtype).contiguous() for k, v in model.state_dict().items()}
+    as_int8 = dtype == torch.int8
+    tensors = {
+        k: v.detach().to(device="cpu", dtype=None if as_int8 else dtype).contiguous() for k, v in model.state_dict().items()
+    }
     if config.tie_word_embeddings:
         tensors.pop("decoder.weight", None)
     if architecture == "ModernBertModel":
         tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
-    written = config_json(type(model), config, next(iter(tensors.values())).dtype)
+    written = config_json(type(model), config, dtype or next(iter(tensors.values())).dtype)
     with staged(folder) as stage:
         write_json(stage / CONFIG, written)
-        names = write_weights(stage, tensors, max_shard_bytes)
+        names = write_int8(stage, tensors) if as_int8 else write_weights(stage, tensors, max_shard_bytes)
         if tokenizer is not None:
             tokenizer.save(stage)
-    for stale in (*folder.glob(SHARDS), folder / WEIGHTS, folder / INDEX):
+    for stale in (*folder.glob(SHARDS), folder / WEIGHTS, folder / INDEX, folder / INT8):
         if stale.name not in names:
             stale.unlink(missing_ok=True)
 

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from modernbert.checkpoint.int8 import INT8, from_int8, names_from_int8, to_int8
 from modernbert.checkpoint.research import is_research, published_name
 from modernbert.errors import CheckpointError
 
@@ -22,21 +23,28 @@ _ENCODER_PARTS = ("embeddings.", "layers.", "final_norm.")
 def read_weights(folder: str | Path) -> dict[str, Tensor]:
     """Reads a folder's tensors, mapped from the files rather than copied, under the published names.
 
-    The encoder's begin with `model.`, also where the files hold a bare encoder or research names.
+    The encoder's begin with `model.`, also where the files hold a bare encoder or research names. Where they hold int8
+    (`checkpoint/int8.py`), the tensors are made from it, in float32.
+
+    Raises:
+        CheckpointError: no safetensors here, a damaged file, a missing shard, or int8 without its scales.
+    """
+    folder = Path(folder)
+    found = _read_files(folder)
+    if _is_int8(folder):
+        found = from_int8(found, folder / INT8)
+    names = _published(list(found))
+    return {names[name]: tensor for name, tensor in found.items()}
+
+
+def weight_names(folder: str | Path) -> list[str]:
+    """The names in `read_weights`, without the work of it.
 
     Raises:
         CheckpointError: no safetensors here, a damaged file, or a missing shard.
     """
-    folder = Path(folder)
-    if (folder / WEIGHTS).exists():
-        found = _read_safetensors(folder / WEIGHTS)
-    elif (folder / INDEX).exists():
-        found = _read_shards(folder)
-    else:
-        raise CheckpointError(_no_weights(folder))
-    if is_research(found):
-        return {published_name(name): tensor for name, tensor in found.items()}
-    return {f"model.{name}" if name.startswith(_ENCODER_PARTS) else name: tensor for name, tensor in found.items()}
+    found = list(_read_files(Path(folder)))
+    return list(_published(names_from_int8(found) if _is_int8(Path(folder)) else found).values())
 
 
 def write_weights(folder: Path, tensors: dict[str, Tensor], max_bytes: int) -> list[str]:
@@ -60,6 +68,12 @@ def write_weights(folder: Path, tensors: dict[str, Tensor], max_bytes: int) -> l
     weight_map = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
     write_json(folder / INDEX, {"metadata": total, "weight_map": weight_map})
     return [*names, INDEX]
+
+
+def write_int8(folder: Path, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Writes the weights in a byte each, always in one file; returns its name."""
+    write_tensors(folder / INT8, to_int8(tensors))
+    return [INT8]
 
 
 def write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
@@ -120,6 +134,28 @@ def few(lines: Sequence[str], show: int = 3) -> str:
     """
     more = f" and {len(lines) - show} more" if len(lines) > show else ""
     return ", ".join(lines[:show]) + more
+
+
+def _read_files(folder: Path) -> dict[str, Tensor]:
+    if (folder / WEIGHTS).exists():
+        return _read_safetensors(folder / WEIGHTS)
+    if (folder / INDEX).exists():
+        return _read_shards(folder)
+    if (folder / INT8).exists():
+        return _read_safetensors(folder / INT8)
+    raise CheckpointError(_no_weights(folder))
+
+
+def _is_int8(folder: Path) -> bool:
+    """Whether int8 is all that the folder holds: floats are read first."""
+    return not (folder / WEIGHTS).exists() and not (folder / INDEX).exists()
+
+
+def _published(names: Sequence[str]) -> dict[str, str]:
+    """The published name of each."""
+    if is_research(names):
+        return {name: published_name(name) for name in names}
+    return {name: f"model.{name}" if name.startswith(_ENCODER_PARTS) else name for name in names}
 
 
 def _read_safetensors(file: Path) -> dict[str, Tensor]:

@@ -154,7 +154,7 @@ def quick(monkeypatch):
 def test_a_folder_loads_as_int8(tiny_folder, dtype):
     small, plain = load(tiny_folder, dtype=dtype), load(tiny_folder, device="cpu", dtype="float32")
     assert small.device.type == "cpu"
-    assert any(isinstance(module, Int8Linear) for module in small._runner.model.modules())
+    assert any(isinstance(module, Int8Linear) for module in small.model.modules())
     vectors, wanted = small.embed(TEXTS, normalize=True), plain.embed(TEXTS, normalize=True)
     assert vectors.dtype == np.float32
     assert (vectors * wanted).sum(1).min() > AMPLIFIED
@@ -171,9 +171,20 @@ def test_a_folder_in_half_precision_loads_as_int8_with_float32_around_it(tiny_fo
     model = load_model(MaskedLM, tiny_folder)
     save_model(model, model.config, tmp_path / "half", tokenizer=load(tiny_folder, device="cpu").tokenizer, dtype=stored)
     small = load(tmp_path / "half", dtype="int8")
-    assert {parameter.dtype for parameter in small._runner.model.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in small.model.parameters()} == {torch.float32}
     wanted = load(tmp_path / "half", device="cpu", dtype="float32").embed(TEXTS, normalize=True)
     assert (small.embed(TEXTS, normalize=True) * wanted).sum(1).min() > AMPLIFIED
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_folder_stored_in_int8_loads_as_floats_and_as_int8(tiny_folder, tmp_path):
+    model = load_model(MaskedLM, tiny_folder)
+    save_model(model, model.config, tmp_path / "small", tokenizer=load(tiny_folder, device="cpu").tokenizer, dtype=torch.int8)
+    wanted = load(tiny_folder, device="cpu").embed(TEXTS, normalize=True)
+    for dtype in ("float32", "int8"):
+        found = load(tmp_path / "small", device="cpu", dtype=dtype)
+        assert type(found.model) is MaskedLM
+        assert (found.embed(TEXTS, normalize=True) * wanted).sum(1).min() > AMPLIFIED
 
 
 @pytest.mark.parametrize(
