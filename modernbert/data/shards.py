@@ -4,9 +4,11 @@ A folder holds, for each shard, `tokens-00000.npy` (uint16 if the vocabulary fit
 (int64, where each document begins and the last one ends) and `sources-00000.npy` (uint16, the number of each document's
 source), and one `manifest.json` that names, counts and sums them up. The manifest is replaced after each finished shard,
 so a folder is at every moment whole up to there, and a killed preparation goes on from there. The tokenizer is written
-last, into `tokenizer/`: a folder without it is not finished.
+last, into `tokenizer/`: a folder without it is not finished. `verified.json` remembers which files were compared with their
+checksums, so that a run which is started again does not read terabytes for it.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -30,6 +32,7 @@ from modernbert.text.tokenizer import Tokenizer
 FORMAT = 1
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer"
+VERIFIED = "verified.json"
 KINDS = ("tokens", "offsets", "sources")
 TOKENS_PER_SHARD = 1 << 26
 BATCH_DOCUMENTS = 4096
@@ -103,7 +106,8 @@ class TokenShards:
 
         Args:
             folder: where manifest.json is.
-            verify: whether to read every file and compare its checksum; sizes are always compared.
+            verify: whether to compare the checksums of files that were not compared since they last changed; sizes are always
+                compared.
 
         Raises:
             DataError: no manifest, one of another format, no documents, or a shard that is missing or damaged.
@@ -114,7 +118,10 @@ class TokenShards:
             raise DataError(f"no {MANIFEST} in {folder}; write token shards there with `modernbert prepare tokens`")
         if not manifest.tokens:
             raise DataError(f"{folder} holds no tokens; prepare it again from documents with text")
-        return cls(folder, manifest, [_open_shard(folder, shard, verify) for shard in manifest.shards])
+        shards = [_open_shard(folder, shard) for shard in manifest.shards]
+        if verify:
+            compare_sums(folder, manifest)
+        return cls(folder, manifest, shards)
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -136,23 +143,60 @@ def read_manifest(folder: Path) -> Manifest | None:
     raise DataError(f"cannot read {path}: {problem}; delete the folder and prepare the token shards again")
 
 
-def _open_shard(folder: Path, shard: dict[str, Any], verify: bool) -> dict[str, NDArray[Any]]:
+def _open_shard(folder: Path, shard: dict[str, Any]) -> dict[str, NDArray[Any]]:
     arrays = {}
-    again = "delete the folder and prepare it again"
     for kind in KINDS:
         stated = shard["files"][kind]
         path = folder / stated["name"]
         size = path.stat().st_size if path.exists() else None
         if size != stated["bytes"]:
             got = "no such file" if size is None else f"{size} bytes"
-            raise DataError(f"token shard {path} is damaged: wanted {stated['bytes']} bytes, got {got}; {again}")
-        if verify and (digest := _sha256(path)) != stated["sha256"]:
-            raise DataError(f"token shard {path} is damaged: wanted sha256 {stated['sha256']}, got {digest}; {again}")
+            raise _damaged(path, f"wanted {stated['bytes']} bytes, got {got}")
         try:
             arrays[kind] = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)  # memmap slices are slow
         except (ValueError, EOFError) as error:
-            raise DataError(f"token shard {path} is damaged ({error}); {again}") from error
+            raise _damaged(path, str(error)) from error
     return arrays
+
+
+def compare_sums(folder: Path, manifest: Manifest, *, again: bool = False) -> int:
+    """Reads files on all cores and compares their checksums with the manifest's; returns how many files it read.
+
+    Args:
+        folder: of the shards.
+        manifest: its content.
+        again: whether to read also those that were compared before and have not changed since, by size and time of change
+            (the inode's, which a copy does not keep).
+
+    Raises:
+        DataError: a file is damaged; names it.
+    """
+    stated = {file["name"]: file["sha256"] for shard in manifest.shards for file in shard["files"].values()}
+    now = {name: [(found := (folder / name).stat()).st_size, found.st_ctime_ns] for name in stated}
+    path = folder / VERIFIED
+    before: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        before = json.loads(path.read_bytes())
+    wanted = [name for name in stated if again or before.get(name) != now[name]]
+    if not wanted:
+        return 0
+    size = sum(now[name][0] for name in wanted)
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(desc="checksums", total=size, unit="B", unit_scale=True, delay=2, disable=None) as bar,
+    ):
+        for name, digest in zip(wanted, pool.map(_sha256, [folder / name for name in wanted]), strict=True):
+            if digest != stated[name]:
+                pool.shutdown(cancel_futures=True)
+                raise _damaged(folder / name, f"wanted sha256 {stated[name]}, got {digest}")
+            bar.update(now[name][0])
+    with contextlib.suppress(OSError):  # a folder that cannot be written is compared each time
+        _write_json(path, now)
+    return len(wanted)
+
+
+def _damaged(path: Path, what: str) -> DataError:
+    return DataError(f"token shard {path} is damaged: {what}; delete the folder and prepare it again")
 
 
 def write_shards(
@@ -199,7 +243,7 @@ def _write_all(documents: Iterable[Document], tokenizer: Tokenizer, folder: Path
         while shard := _take(encoded, tokens_per_shard, digest):
             manifest = _write_shard(folder, manifest, shard, digest.hexdigest())
     if not manifest.shards:
-        _write_manifest(folder, manifest)
+        _write_json(folder / MANIFEST, dataclasses.asdict(manifest))
     return manifest
 
 
@@ -301,7 +345,7 @@ def _write_shard(folder: Path, manifest: Manifest, shard: list[tuple[str, NDArra
         sources=sources,
         shards=[*manifest.shards, {"documents": len(shard), "tokens": tokens, "files": files}],
     )
-    _write_manifest(folder, grown)
+    _write_json(folder / MANIFEST, dataclasses.asdict(grown))
     return grown
 
 
@@ -318,13 +362,13 @@ def _write_array(path: Path, array: NDArray[Any]) -> dict[str, Any]:
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
 
 
-def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    part = folder / f"{MANIFEST}.part"
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    part = path.with_name(f"{path.name}.part")
     with part.open("w", encoding="utf-8") as file:
-        json.dump(dataclasses.asdict(manifest), file, indent=1, ensure_ascii=False)
+        json.dump(content, file, indent=1, ensure_ascii=False)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(part, folder / MANIFEST)
+    os.replace(part, path)
 
 
 def _sha256(path: Path) -> str:

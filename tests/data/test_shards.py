@@ -1,10 +1,18 @@
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from modernbert.data import shards as shards_module
 from modernbert.data.documents import Document
-from modernbert.data.shards import MANIFEST, TokenShards, read_manifest, write_shards
+from modernbert.data.shards import MANIFEST, TokenShards, compare_sums, read_manifest, write_shards
 from modernbert.errors import DataError
 from modernbert.text.train import train_tokenizer
 
@@ -108,6 +116,54 @@ def test_a_corrupt_shard_is_named(tmp_path, documents, tokenizer, kind):
     path.unlink()
     with pytest.raises(DataError, match=rf"{kind}-00001\.npy is damaged: .* got no such file"):
         TokenShards.open(tmp_path)
+
+
+def test_what_was_compared_is_not_read_again_until_it_changes(tmp_path, documents, tokenizer, monkeypatch):
+    manifest = write_shards(documents, tokenizer, tmp_path, tokens_per_shard=9_000)
+    files = 3 * len(manifest.shards)
+    assert [compare_sums(tmp_path, manifest) for _ in range(2)] == [files, 0]
+    assert compare_sums(tmp_path, manifest, again=True) == files
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path, copy, ignore=lambda *_: ["copy"])  # keeps times of modification, as most copies do
+    assert compare_sums(copy, manifest) == files
+    path = tmp_path / "tokens-00001.npy"
+    path.write_bytes(path.read_bytes())
+    assert compare_sums(tmp_path, manifest) == 1
+    monkeypatch.setattr(shards_module, "_write_json", lambda *_: os.open("/no/such/place", os.O_WRONLY))  # a folder read-only
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(DataError, match=r"tokens-00001\.npy is damaged: wanted sha256"):
+        TokenShards.open(tmp_path, verify=True)
+    assert [compare_sums(copy, manifest, again=True) for _ in range(2)] == [files, files]
+
+
+KILLED = """
+import sys
+from modernbert.data import shards
+from modernbert.data.shards import Document, Tokenizer, write_shards
+shards.BATCH_DOCUMENTS = 8
+texts = open(sys.argv[1], encoding="utf-8").read().split("\\0")
+write_shards((Document(text=t, source="s") for t in texts), Tokenizer.load(sys.argv[2]), sys.argv[3], tokens_per_shard=12_000)
+"""
+
+
+def test_a_preparation_killed_with_sigkill_goes_on_and_its_files_are_bit_identical(tmp_path, documents, tokenizer):
+    texts = [document.text for document in documents] * 12
+    (tmp_path / "texts").write_text("\0".join(texts), encoding="utf-8")
+    tokenizer.save(tmp_path / "tokenizer")
+    given = [Document(text=text, source="s") for text in texts]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    write_shards(given, tokenizer, whole, tokens_per_shard=12_000)
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}){KILLED}"
+    process = subprocess.Popen([sys.executable, "-c", code, *map(str, (tmp_path / "texts", tmp_path / "tokenizer", killed))])
+    while process.poll() is None and len(list(killed.glob("tokens-*.npy"))) < 3:
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "the preparation was over before it could be killed"
+    assert not (killed / "tokenizer").exists()
+    write_shards(given, tokenizer, killed, tokens_per_shard=12_000)
+    names = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
+    assert names == sorted(path.relative_to(killed) for path in killed.rglob("*") if path.is_file() and path.suffix != ".part")
+    assert all((whole / name).read_bytes() == (killed / name).read_bytes() for name in names)
 
 
 def test_folders_without_shards_say_what_to_do(tmp_path, tokenizer):
