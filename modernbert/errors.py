@@ -7,6 +7,7 @@
     ├── TextError          a text cannot be processed (not UTF-8, too long, no mask)
     ├── DataError          documents or token shards are missing or damaged
     ├── TrainingError      a run cannot start, go on or resume
+    ├── ExportError        an exported file does not compute what the model does
     ├── HardwareError      the machine cannot do what was asked
     └── MissingExtraError  an optional package is not installed
 
@@ -40,6 +41,10 @@ class DataError(ModernBertError):
 
 class TrainingError(ModernBertError):
     """A run cannot start, go on or resume."""
+
+
+class ExportError(ModernBertError):
+    """An exported file does not compute what the model does."""
 
 
 class HardwareError(ModernBertError):

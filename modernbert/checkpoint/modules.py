@@ -169,8 +169,14 @@ def save_sentence_transformer(
     folder = Path(folder)
     if modules.pooling is None:
         raise CheckpointError("a sentence-transformers folder pools, cls or mean; save_late_interaction writes token vectors")
-    width = config.hidden_size
     save_model(model, config.with_(classifier_pooling=modules.pooling), folder, tokenizer=tokenizer)
+    write_modules(folder, config, modules)
+
+
+def write_modules(folder: Path, config: ModelConfig, modules: Modules) -> None:
+    """Writes what comes after the encoder into a folder that has the encoder: pooling, Dense layers, normalisation, settings."""
+    assert modules.pooling is not None, "late interaction has a dialect of its own"
+    width = config.hidden_size
     entries = [("", "sentence_transformers.models.Transformer"), ("1_Pooling", "sentence_transformers.models.Pooling")]
     (folder / "1_Pooling").mkdir(exist_ok=True)
     flags = {f"pooling_mode_{flag}": flag == _FLAG_OF[modules.pooling] for flag in _POOLING_FLAGS}

@@ -15,6 +15,7 @@ from modernbert.cli.bench import bench
 from modernbert.cli.classify import classify
 from modernbert.cli.embed import embed
 from modernbert.cli.evaluate import evaluate
+from modernbert.cli.export import export
 from modernbert.cli.fill_mask import fill_mask
 from modernbert.cli.finetune import finetune
 from modernbert.cli.prepare import prepare
@@ -53,5 +54,20 @@ def main() -> None:
     """
 
 
-for _verb in (fill_mask, embed, classify, tag, answer, rerank, prepare, pretrain, finetune, average, report, evaluate, bench):
+for _verb in (
+    fill_mask,
+    embed,
+    classify,
+    tag,
+    answer,
+    rerank,
+    prepare,
+    pretrain,
+    finetune,
+    average,
+    export,
+    report,
+    evaluate,
+    bench,
+):
     main.add_command(_verb)

@@ -1,0 +1,63 @@
+"""A page that runs a model in the browser: static files beside its ONNX files, no build step, nothing from elsewhere.
+
+index.html  app.js  style.css          the page
+page.json                              which models there are, in which forms
+words/                                 the masked language model, for filling masks; where the folder has one
+vectors/                               its encoder, for embedding and search
+package.json                           what `npm install` puts beside it: transformers.js and its WebAssembly
+"""
+
+import shutil
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from modernbert.checkpoint.atomic import staged
+from modernbert.checkpoint.folder import class_of, read_pooling
+from modernbert.checkpoint.modules import Modules, read_modules
+from modernbert.checkpoint.names import resolve
+from modernbert.checkpoint.weights import write_json
+from modernbert.errors import CheckpointError
+from modernbert.export.check import Agreement
+from modernbert.export.folder import export
+from modernbert.model.heads import LateInteraction, MaskedLM
+
+STATIC = ("index.html", "app.js", "style.css", "package.json")
+DTYPES = {"fp32": "fp32", "fp16": "fp16", "int8": "q8", "q4": "q4", "q4f16": "q4f16"}
+"""What transformers.js calls our forms."""
+
+
+def export_page(
+    name_or_folder: str | Path | None, out: str | Path, *, forms: Sequence[str] = ("int8", "fp32")
+) -> list[Agreement]:
+    """Writes the page and its models; `npm install` in the folder, and any server of static files, do the rest.
+
+    Args:
+        name_or_folder: what `checkpoint.names.resolve` understands; None is our own model.
+        out: the folder, made if need be; other files in it stay.
+        forms: names in `graph.FORMS`; the page begins with the first.
+
+    Returns:
+        How close each file comes to the model.
+
+    Raises:
+        CheckpointError, ConfigError, TokenizerError, ExportError, MissingExtraError: as `export`; or the folder holds a
+            late-interaction model, whose vectors the page cannot compare.
+    """
+    folder, out = resolve(name_or_folder), Path(out)
+    head = class_of(folder)
+    modules = read_modules(folder) or Modules(pooling=read_pooling(folder))
+    if head is LateInteraction or modules.dense:
+        raise CheckpointError(
+            f"{folder}: the page searches by one pooled vector a text, without a projection; export another model"
+        )
+    sections = {"words": False, "vectors": True} if head is MaskedLM else {"vectors": True}
+    found = []
+    for section, embedding in sections.items():
+        found += export(folder, out / section, embedding=embedding, forms=forms)
+    with staged(out) as stage:
+        for name in STATIC:
+            shutil.copyfile(str(resources.files("modernbert.export") / "page" / name), stage / name)
+        models = {section: [DTYPES[form] for form in forms] for section in sections}
+        write_json(stage / "page.json", {"models": models, "pooling": modules.pooling, "prompts": dict(modules.prompts)})
+    return found

@@ -1,0 +1,1 @@
+"""Exported folders at work without torch: onnxruntime, tokenizers and numpy. Nothing here imports torch, installed or not."""

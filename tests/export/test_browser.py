@@ -1,0 +1,153 @@
+"""The page in headless Chromium, against the engine. Needs Chromium and npm, which fetches transformers.js; skipped without them."""
+
+import functools
+import http.server
+import json
+import shutil
+import subprocess
+import threading
+import urllib.parse
+
+import numpy as np
+import pytest
+
+import modernbert
+from modernbert.errors import CheckpointError
+from modernbert.export.browser import export_page
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM, NPM = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("npm")
+needs_browser = pytest.mark.skipif(not (CHROMIUM and NPM), reason="needs chromium and npm")
+
+LONG = "It was the best of times, it was the worst of times; seven days make a week. " * 8
+"""Longer than the model's window, and than the two blocks that the exported band cuts it into."""
+QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-quic")
+SOFTWARE_WEBGPU = (
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
+    "--enable-features=Vulkan",
+    "--use-vulkan=swiftshader",
+)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def site(tiny_folder, tmp_path_factory):
+    """The folder that `export_page` writes, with what npm puts beside it."""
+    folder = tmp_path_factory.mktemp("site")
+    export_page(tiny_folder, folder, forms=("fp32", "int8", "q4"))
+    subprocess.run([NPM, "install", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(site):
+    """The page once it has filled its first mask; ends with no request having gone anywhere but to its own server."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with playwright.sync_playwright() as tool:
+        browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *QUIET, *SOFTWARE_WEBGPU])
+        page = browser.new_page()
+        hosts = set()
+        page.on("request", lambda request: hosts.add(urllib.parse.urlparse(request.url).netloc))
+        page.goto(f"http://127.0.0.1:{server.server_port}/")
+        settled(page)
+        yield page
+        browser.close()
+    server.shutdown()
+    server.server_close()
+    assert hosts == {f"127.0.0.1:{server.server_port}"}
+
+
+def settled(page):
+    page.wait_for_selector("body[data-state=ready], body[data-state=failed]", timeout=60_000)
+    return page.inner_text("#status")
+
+
+def call(page, function, *arguments, dtype="fp32", device="wasm"):
+    """What a function of app.js returns with these settings."""
+    script = f"""async ([dtype, device, given]) => {{
+        document.getElementById("dtype").value = dtype;
+        document.getElementById("device").value = device;
+        return await (await import("./app.js")).{function}(...given);
+    }}"""
+    return page.evaluate(script, [dtype, device, list(arguments)])
+
+
+@needs_browser
+def test_the_page_fills_a_mask_when_it_opens_and_again_when_asked(page, tiny_folder):
+    """Shown scores have three decimals; the order of equal ones is left open by comparing scores."""
+    expected = modernbert.load(tiny_folder)
+    page.select_option("#dtype", "fp32")
+    for text in ("The capital of France is [MASK].", "Seven days make a [MASK]."):
+        page.fill("#masked", text)
+        page.click("#fill button")
+        page.wait_for_function("document.body.dataset.state != 'working'")
+        assert settled(page).endswith("ms"), page.inner_text("#status")
+        shown = [float(score) for score in page.locator("#found span").all_inner_texts()]
+        assert shown == pytest.approx([word["score"] for word in expected.fill_mask(text)], abs=6e-4)
+
+
+@needs_browser
+@pytest.mark.parametrize("device", ["wasm", "webgpu"])
+def test_words_and_vectors_are_the_engines(page, tiny_folder, device):
+    """float32 both, in another order of sums: within 1e-4; WebGPU here is Chromium's software adapter: within 1e-3."""
+    if device == "webgpu" and not page.evaluate("async () => Boolean(await navigator.gpu?.requestAdapter())"):
+        pytest.skip("this Chromium has no WebGPU")
+    engine, bound = modernbert.load(tiny_folder), 1e-4 if device == "wasm" else 1e-3
+    texts = ["def add(a, b):", LONG, "x"]
+    vectors = np.array(call(page, "embed", texts, device=device))
+    assert np.abs(vectors - engine.embed(texts, normalize=True)).max() < bound
+    (mine, theirs) = call(page, "fillMask", LONG + "a [MASK]", 3, device=device), engine.fill_mask(LONG + "a [MASK]", 3)
+    assert [word["score"] for word in mine] == pytest.approx([word["score"] for word in theirs], abs=bound)
+    assert [word["token"] for word in mine] == [word["token"] for word in theirs]
+
+
+@needs_browser
+@pytest.mark.parametrize("device", ["wasm", "webgpu"])
+@pytest.mark.parametrize(("dtype", "cosine"), [("q8", 0.99), ("q4", 0.9)])
+def test_fewer_bits_keep_the_direction_of_vectors(page, tiny_folder, dtype, cosine, device):
+    """The weights of this model are random and large, which is the worst case for few bits."""
+    texts = ["def add(a, b):", LONG]
+    vectors = np.array(call(page, "embed", texts, dtype=dtype, device=device))
+    assert (vectors * modernbert.load(tiny_folder).embed(texts, normalize=True)).sum(-1).min() > cosine
+
+
+@needs_browser
+def test_search_orders_texts_as_the_engine_does(page, tiny_folder):
+    engine, texts = modernbert.load(tiny_folder), ["Rome is in Italy.", "def add(a, b):", "Seven days make a week."]
+    page.fill("#query", "A week has seven days.")
+    page.fill("#texts", "\n".join(texts) + "\n\n")
+    page.click("#search button")
+    page.wait_for_selector("#ranked li")
+    scores = engine.embed(texts, normalize=True) @ engine.embed("A week has seven days.", normalize=True)
+    shown = page.locator("#ranked li").evaluate_all("lines => lines.map(line => line.firstChild.textContent)")
+    assert shown == [texts[i] for i in np.argsort(-scores)]
+
+
+@needs_browser
+def test_a_text_without_a_mask_is_answered_by_a_message(page):
+    page.fill("#masked", "no mask here")
+    page.click("#fill button")
+    page.wait_for_selector("body[data-state=failed]", timeout=60_000)
+    assert "mask" in page.inner_text("#status").lower()
+
+
+def test_the_page_says_which_models_lie_beside_it(tiny_folder, tmp_path):
+    found = export_page(tiny_folder, tmp_path, forms=("int8",))
+    assert [one.file for one in found] == ["model_quantized.onnx"] * 2
+    assert json.loads((tmp_path / "page.json").read_text())["models"] == {"words": ["q8"], "vectors": ["q8"]}
+    assert {"index.html", "app.js", "style.css", "package.json"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_model_whose_vectors_the_page_cannot_compare_is_refused(tmp_path, tiny_folder, monkeypatch):
+    from modernbert.export import browser
+    from modernbert.model.heads import LateInteraction
+
+    monkeypatch.setattr(browser, "class_of", lambda folder: LateInteraction)
+    with pytest.raises(CheckpointError, match="one pooled vector"):
+        export_page(tiny_folder, tmp_path)
