@@ -6,7 +6,10 @@ from pathlib import Path
 
 import click
 
-_files = click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+from modernbert.errors import DataError
+
+_files = click.argument("files", metavar="FILE...", nargs=-1, required=True)
+_column = click.option("--column", default="text", show_default=True, help="The column of the rows that holds the text.")
 _out = click.option("-o", "--out", metavar="FOLDER", required=True, type=click.Path(path_type=Path), help="Where it goes.")
 
 
@@ -45,26 +48,29 @@ def python_(packages: tuple[str, ...], out: Path) -> None:
 
 @prepare.command()
 @_files
+@_column
 @click.option("--vocab-size", metavar="N", required=True, type=int, help="Tokens in the vocabulary; a multiple of 64.")
 @_out
-def tokenizer(files: tuple[Path, ...], vocab_size: int, out: Path) -> None:
+def tokenizer(files: tuple[str, ...], column: str, vocab_size: int, out: Path) -> None:
     """Train a byte-level BPE tokenizer.
 
-    Each FILE is .jsonl (also .gz, .zst), .parquet, .txt or .md, or a folder of such files.
+    Each FILE is .jsonl (also .gz, .zst), .parquet, .txt or .md, a folder of such files, or a data set of the Hugging Face hub as
+    hf:NAME, hf:NAME:CONFIG or hf:NAME:CONFIG:SPLIT.
     """
     from modernbert.data.documents import read_documents
     from modernbert.text.train import train_tokenizer
 
-    trained = train_tokenizer((document.text for document in read_documents(files)), vocab_size)
+    trained = train_tokenizer((document.text for document in read_documents(files, column=column)), vocab_size)
     trained.save(out)
     click.echo(f"{out}: {trained.vocab_size:,} tokens")
 
 
 @prepare.command()
 @_files
+@_column
 @click.option("--tokenizer", "tokenizer_folder", metavar="FOLDER", required=True, help="As `prepare tokenizer` writes it.")
 @_out
-def tokens(files: tuple[Path, ...], tokenizer_folder: str, out: Path) -> None:
+def tokens(files: tuple[str, ...], column: str, tokenizer_folder: str, out: Path) -> None:
     """Turn documents into token shards.
 
     Each FILE as for `prepare tokenizer`. A preparation that was stopped goes on where it was.
@@ -73,7 +79,24 @@ def tokens(files: tuple[Path, ...], tokenizer_folder: str, out: Path) -> None:
     from modernbert.data.shards import write_shards
     from modernbert.text.tokenizer import Tokenizer
 
-    written = write_shards(read_documents(files), Tokenizer.load(tokenizer_folder), out)
+    written = write_shards(read_documents(files, column=column), Tokenizer.load(tokenizer_folder), out)
+    if not written.tokens:
+        raise DataError(f"{', '.join(files)}: no text in {written.documents:,} documents; give files that hold some")
     click.echo(f"{out}: {written.tokens:,} tokens in {written.documents:,} documents")
     for source in written.sources:
         click.echo(f"  {source['tokens']:>15,}  {source['name']}")
+
+
+@prepare.command()
+@click.argument("shards", metavar="SHARDS...", nargs=-1, required=True, type=click.Path(path_type=Path))
+def verify(shards: tuple[Path, ...]) -> None:
+    """Compare the checksums of token shards.
+
+    Training does so by itself, once for each file; this reads every file again.
+    """
+    from modernbert.data.shards import TokenShards, compare_sums
+
+    for folder in shards:
+        manifest = TokenShards.open(folder).manifest
+        files = compare_sums(folder, manifest, again=True)
+        click.echo(f"{folder}: {files:,} files are whole, {manifest.tokens:,} tokens")

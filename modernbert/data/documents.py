@@ -1,4 +1,4 @@
-"""Documents from files: JSON lines (plain, gzip or zstd), parquet, and plain text.
+"""Documents from files (JSON lines, plain, gzip or zstd; parquet; plain text) and from data sets on the Hugging Face hub.
 
 Everything is read as a stream: memory holds one line, or one batch of parquet rows, at a time.
 """
@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from modernbert.data.hub import HUB, hub_rows
 from modernbert.errors import DataError
 
 JSON_LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
@@ -34,18 +35,26 @@ class Document:
     """The row's own `source`; else the file's name without number and suffix (plain text: its folder's name)."""
 
 
-def read_documents(paths: Iterable[str | Path]) -> Iterator[Document]:
+def read_documents(paths: Iterable[str | Path], *, column: str = "text") -> Iterator[Document]:
     """Reads every document of the files, in the order given; a folder stands for its readable files, sorted.
 
     Args:
-        paths: files named `.jsonl`, `.jsonl.gz`, `.jsonl.zst`, `.parquet` (rows with a string `text` and perhaps a
-            `source`), `.txt` or `.md` (one document a file), and folders of such files.
+        paths: files named `.jsonl`, `.jsonl.gz`, `.jsonl.zst`, `.parquet` (rows with a text and perhaps a `source`), `.txt` or
+            `.md` (one document a file), folders of such files, and data sets `hf:NAME`, `hf:NAME:CONFIG` or `hf:NAME:CONFIG:SPLIT`.
+        column: of the rows, which holds the text.
 
     Raises:
         DataError: a file is missing, damaged, not UTF-8 or of another kind, or a row has no text; names file and row.
+        MissingExtraError: a data set of the hub is named, and the package that reads it is not installed.
     """
-    for path in document_files(paths):
-        yield from _read_file(path)
+    names = list(map(str, paths))
+    files = {name: document_files([name]) for name in names if not name.startswith(HUB)}  # all names first: reading takes hours
+    for name in names:
+        if name.startswith(HUB):
+            source = name.removeprefix(HUB).split(":")[0].rpartition("/")[2]
+            yield from (_document(row, source, place, column) for place, row in hub_rows(name))
+        for path in files.get(name, ()):
+            yield from _read_file(path, column)
 
 
 def document_files(paths: Iterable[str | Path]) -> list[Path]:
@@ -85,15 +94,15 @@ def read_rows(path: str | Path) -> Iterator[tuple[str, Any]]:
         raise _damaged(path, error) from error
 
 
-def _read_file(path: Path) -> Iterator[Document]:
+def _read_file(path: Path, column: str) -> Iterator[Document]:
     try:
         if path.name.endswith(PLAIN_TEXT):
             yield Document(text=_decoded(path.read_bytes(), str(path)), source=path.absolute().parent.name)
             return
-        rows = _json_rows(path) if path.name.endswith(JSON_LINES) else _parquet_rows(path)
+        rows = _json_rows(path) if path.name.endswith(JSON_LINES) else _parquet_rows(path, column)
         name = source_of(path)
         for place, row in rows:
-            yield _document(row, name, place)
+            yield _document(row, name, place, column)
     except (OSError, pa.ArrowException) as error:
         raise _damaged(path, error) from error
 
@@ -143,11 +152,13 @@ def _lines(path: Path) -> Iterator[bytes]:
         yield b"".join(rest)
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
+def _parquet_rows(path: Path, column: str) -> Iterator[tuple[str, Any]]:
     with pq.ParquetFile(path) as file:
-        columns = [name for name in ("text", "source") if name in file.schema_arrow.names]
-        if "text" not in columns:
-            raise DataError(f"{path} has no column 'text'; its columns are {', '.join(file.schema_arrow.names)}")
+        columns = [name for name in (column, "source") if name in file.schema_arrow.names]
+        if column not in columns:
+            raise DataError(
+                f"{path} has no column {column!r}; its columns are {', '.join(file.schema_arrow.names)}: name the one with the text"
+            )
         number = 0
         for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=columns):
             try:
@@ -160,13 +171,12 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
                 yield f"{path}, row {number}", row
 
 
-def _document(row: Any, source: str, place: str) -> Document:
-    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-        raise DataError(f"{place}: wanted a row with a string 'text', got {_shown(row)}; mend or remove it")
+def _document(row: Any, source: str, place: str, column: str) -> Document:
+    if not isinstance(row, dict) or not isinstance(row.get(column), str):
+        raise DataError(f"{place}: wanted a row with a string {column!r}, got {_shown(row)}; mend or remove it")
     own = row.get("source")
-    document = Document(text=row["text"], source=own if isinstance(own, str) else source)
-    for name in ("text", "source"):
-        value = getattr(document, name)
+    document = Document(text=row[column], source=own if isinstance(own, str) else source)
+    for name, value in ((column, document.text), ("source", document.source)):
         if value.isascii():
             continue
         try:

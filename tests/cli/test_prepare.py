@@ -35,3 +35,21 @@ def test_a_package_that_is_not_installed_leaves_no_file(tmp_path):
     assert done.exit_code == 2
     assert done.stderr.startswith("modernbert: package 'no-such-package' is not installed")
     assert not (tmp_path / "code.jsonl").exists()
+
+
+def test_files_without_text_are_refused_and_whole_shards_are_verified(tmp_path):
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "a.jsonl").write_text('{"body": "The owl and the pussy-cat."}\n')
+    run("tokenizer", tmp_path / "a.jsonl", "--column", "body", "--vocab-size", 320, "-o", tmp_path / "tokenizer")
+    refused = run("tokens", tmp_path / "empty.jsonl", "--tokenizer", tmp_path / "tokenizer", "-o", tmp_path / "none")
+    assert (refused.exit_code, refused.stderr) == (
+        2,
+        f"modernbert: {tmp_path / 'empty.jsonl'}: no text in 0 documents; give files that hold some\n",
+    )
+    run("tokens", tmp_path / "a.jsonl", "--column", "body", "--tokenizer", tmp_path / "tokenizer", "-o", tmp_path / "shards")
+    tokens = TokenShards.open(tmp_path / "shards").manifest.tokens
+    assert run("verify", tmp_path / "shards").stdout == f"{tmp_path / 'shards'}: 3 files are whole, {tokens} tokens\n"
+    path = tmp_path / "shards" / "tokens-00000.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    broken = run("verify", tmp_path / "shards")
+    assert broken.exit_code == 2 and "tokens-00000.npy is damaged: wanted sha256" in broken.stderr

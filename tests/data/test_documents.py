@@ -69,6 +69,7 @@ def test_a_folder_is_read_in_sorted_order_with_one_document_a_text_file(tmp_path
         (b'{"text": "fine"}\n{"txt": 1}\n', r"line 2: wanted a row with a string 'text', got \{'txt': 1\}"),
         (b'{"text": null}\n', r"line 1: wanted a row with a string 'text', got \{'text': None\}"),
         (b'{"text": 3}\n', r"line 1: wanted a row with a string 'text'"),
+        (b'{"text": ["a"]}\n', r"line 1: wanted a row with a string 'text', got \{'text': \['a'\]\}"),
         (b'["text"]\n', r"line 1: wanted a row with a string 'text', got \['text'\]"),
         (b'{"text": "\xff"}\n', r"line 1: wanted UTF-8, got .*convert it to UTF-8"),
         (b'{"text": "\\ud800"}\n', r"line 1: 'text' holds half a surrogate pair"),
@@ -101,6 +102,20 @@ def test_a_parquet_row_without_text_is_named(tmp_path):
     pq.write_table(pa.table({"body": ["a"], "id": [1]}), tmp_path / "b.parquet")
     with pytest.raises(DataError, match=r"b\.parquet has no column 'text'; its columns are body, id"):
         read(tmp_path / "b.parquet")
+
+
+def test_another_column_can_hold_the_text(tmp_path):
+    pq.write_table(pa.table({"content": ["a"], "text": [1]}), tmp_path / "a.parquet")
+    (tmp_path / "b.jsonl").write_text('{"content": "b", "text": "no"}\n')
+    assert [document.text for document in read_documents([tmp_path], column="content")] == ["a", "b"]
+    with pytest.raises(DataError, match=r"b\.jsonl, line 1: wanted a row with a string 'body', got \{'content'"):
+        list(read_documents([tmp_path / "b.jsonl"], column="body"))
+
+
+def test_bytes_are_no_text(tmp_path):
+    pq.write_table(pa.table({"text": [b"a"]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet, row 1: wanted a row with a string 'text', got \{'text': b'a'\}"):
+        read(tmp_path / "a.parquet")
 
 
 def test_a_parquet_text_that_is_not_utf8_is_named(tmp_path):
