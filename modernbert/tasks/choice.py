@@ -48,7 +48,7 @@ class ChoiceTask:
         return with_names(config, [f"choice {i}" for i in range(self.count)])
 
     def encode(self, rows: Sequence[Row], tokenizer: Tokenizer, max_length: int) -> Encoded:
-        labels, choices = [self._label(row) for row in rows], [self._choices(row) for row in rows]
+        labels, choices = [self.label_of(row) for row in rows], [self.choices_of(row) for row in rows]
         texts = [text_of(row, self.text) for row in rows for _ in range(self.count)]
         token_rows, cut = encode_texts(texts, [choice for row in choices for choice in row], tokenizer, max_length)
         examples = [
@@ -71,7 +71,8 @@ class ChoiceTask:
         gold_B = np.array([example.label for example in examples])
         return {"accuracy": metrics.accuracy(gold_B, np.array(answers).argmax(-1))}
 
-    def _choices(self, row: Row) -> list[str]:
+    def choices_of(self, row: Row) -> list[str]:
+        """The answers to choose from. Raises DataError: names row and column."""
         choices = cell(row, self.choices)
         if not isinstance(choices, list) or len(choices) != self.count or not all(isinstance(c, str) for c in choices):
             shown = f"{len(choices)} choices" if isinstance(choices, list) else repr(choices)[:40]
@@ -80,7 +81,8 @@ class ChoiceTask:
             )
         return [checked_text(choice, row, self.choices) for choice in choices]
 
-    def _label(self, row: Row) -> int:
+    def label_of(self, row: Row) -> int:
+        """The number of the right one. Raises DataError: names row and column."""
         label = cell(row, self.label)
         if isinstance(label, str) and label.isdecimal():
             label = int(label)

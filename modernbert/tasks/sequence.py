@@ -66,7 +66,7 @@ class SequenceTask:
         return with_names(config, self.labels or (self.label,), self.problem_type)
 
     def encode(self, rows: Sequence[Row], tokenizer: Tokenizer, max_length: int) -> Encoded:
-        labels = [self._label(row) for row in rows]
+        labels = [self.label_of(row) for row in rows]
         texts = [text_of(row, self.text) for row in rows]
         pairs = [text_of(row, self.text_pair) for row in rows] if self.text_pair else None
         token_rows, cut = encode_texts(texts, pairs, tokenizer, max_length)
@@ -125,7 +125,8 @@ class SequenceTask:
             raise DataError(f"{row[0]}: {found!r} in column {self.label!r}; wanted a list of labels")
         return [name_of(row, self.label, part) for part in parts]
 
-    def _label(self, row: Row) -> Any:
+    def label_of(self, row: Row) -> Any:
+        """A class's number, a 0 or 1 for each label, or a number. Raises DataError: names row and column."""
         if self.problem_type == "regression":
             return number_of(row, self.label)
         numbers = [number_in(self.labels, name, row, self.label) for name in self._names(row)]

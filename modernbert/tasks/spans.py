@@ -20,6 +20,9 @@ from modernbert.tasks import metrics
 from modernbert.tasks.task import Encoded, Example, Row, cell, text_of
 from modernbert.text.tokenizer import EncodedText, Tokenizer
 
+CHUNK = 256
+"""Rows that are encoded together: as lists, the places of every token of a large set would fill the memory."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpanTask:
@@ -45,7 +48,7 @@ class SpanTask:
         return QuestionAnswerer
 
     def fit(self, rows: Sequence[Row]) -> "SpanTask":
-        nowhere = any(not self._answers(row) for row in rows)
+        nowhere = any(not self.answers_to(row) for row in rows)
         return dataclasses.replace(self, unanswerable=self.unanswerable or nowhere)
 
     def configure(self, config: ModelConfig) -> ModelConfig:
@@ -57,20 +60,23 @@ class SpanTask:
 
         A question that takes more than half of the row loses its end.
         """
-        questions = tokenizer.encode([text_of(row, self.question) for row in rows], special=False)
-        contexts = tokenizer.encode_with_spans([text_of(row, self.context) for row in rows])
-        half = max_length // 2
-        examples = []
-        for i, row in enumerate(rows):
-            answers = self._answers(row)
-            span = (answers[0][1], answers[0][1] + len(answers[0][0])) if answers else None
-            before = [tokenizer.cls_id, *questions[i][:half], tokenizer.sep_id]
-            for ids, spans in _windows(contexts[i], max_length - len(before) - 1, self.overlap):
-                label = _tokens_of(span, spans, len(before)) if span else (0, 0)
-                places = (len(before), spans)
-                token_row = [*before, *ids, tokenizer.sep_id]
-                examples.append(Example(rows=(token_row,), label=label, weight=2, row=i, places=places))
-        return Encoded(examples=examples, cut=sum(len(question) > half for question in questions))
+        examples: list[Example] = []
+        cut, half = 0, max_length // 2
+        for chunk in range(0, len(rows), CHUNK):
+            some = rows[chunk : chunk + CHUNK]
+            questions = tokenizer.encode([text_of(row, self.question) for row in some], special=False)
+            contexts = tokenizer.encode_with_spans([text_of(row, self.context) for row in some])
+            for i, row in enumerate(some):
+                answers = self.answers_to(row)
+                span = (answers[0][1], answers[0][1] + len(answers[0][0])) if answers else None
+                before = [tokenizer.cls_id, *questions[i][:half], tokenizer.sep_id]
+                for ids, spans in _windows(contexts[i], max_length - len(before) - 1, self.overlap):
+                    label = _tokens_of(span, spans, len(before)) if span else (0, 0)
+                    places = (len(before), np.array(spans, dtype=np.int32).reshape(-1, 2))
+                    token_row = [*before, *ids, tokenizer.sep_id]
+                    examples.append(Example(rows=(token_row,), label=label, weight=2, row=chunk + i, places=places))
+            cut += sum(len(question) > half for question in questions)
+        return Encoded(examples=examples, cut=cut)
 
     def loss(self, model: nn.Module, batch: Batch, examples: Sequence[Example]) -> Tensor:
         """Cross-entropy of the first and of the last token, over the tokens of the row; `[CLS]` stands for nowhere."""
@@ -87,8 +93,11 @@ class SpanTask:
         return np.split(scores_2T, batch.cu_seqlens[1:-1].tolist(), axis=1)
 
     def score(self, rows: Sequence[Row], examples: Sequence[Example], answers: Sequence[np.ndarray]) -> dict[str, float]:
-        found = self.decode(rows, examples, answers)
-        gold = [[text for text, _ in self._answers(row)] for row in rows]
+        return self.score_texts(rows, self.decode(rows, examples, answers))
+
+    def score_texts(self, rows: Sequence[Row], found: Sequence[str]) -> dict[str, float]:
+        """Shared words and whole answers, of an answer to each row."""
+        gold = [[text for text, _ in self.answers_to(row)] for row in rows]
         pairs = list(zip(gold, found, strict=True))
         return {
             "f1": float(np.mean([metrics.answer_f1(one, other) for one, other in pairs])),
@@ -112,8 +121,8 @@ class SpanTask:
                 texts[i] = rows[i][1][self.context][spans[first][0] : spans[last][1]].strip()
         return ["" if self.unanswerable and nowhere[i] > best[i] else text for i, text in enumerate(texts)]
 
-    def _answers(self, row: Row) -> list[tuple[str, int]]:
-        """Texts and first characters of the answers."""
+    def answers_to(self, row: Row) -> list[tuple[str, int]]:
+        """Texts and first characters of the right answers. Raises DataError: names row and column."""
         found, context = cell(row, self.answer), text_of(row, self.context)
         try:
             answers = list(_pairs(found))

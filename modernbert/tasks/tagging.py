@@ -40,7 +40,7 @@ class TaggingTask:
         return TokenClassifier
 
     def fit(self, rows: Sequence[Row]) -> "TaggingTask":
-        labels = self.labels or _labels({tag for row in rows for tag in self._tags(row)})
+        labels = self.labels or _labels({tag for row in rows for tag in self.tags_of(row)})
         if self.metric != "accuracy" and not any(label.startswith("B-") for label in labels):
             raise ConfigError(
                 f"metric={self.metric} is of entities, and column {self.tags!r} has no tag B-… (it has "
@@ -54,8 +54,8 @@ class TaggingTask:
     def encode(self, rows: Sequence[Row], tokenizer: Tokenizer, max_length: int) -> Encoded:
         """A row longer than `max_length` becomes several examples, cut between words, so that nothing is lost."""
         examples = []
-        tags = [self._tags(row) for row in rows]
-        for i, encoded in enumerate(tokenizer.encode_words([self._words(row) for row in rows])):
+        tags = [self.tags_of(row) for row in rows]
+        for i, encoded in enumerate(tokenizer.encode_words([self.words_of(row) for row in rows])):
             numbers = [number_in(self.labels, tag, rows[i], self.tags) for tag in tags[i]]
             for ids, words in _windows(encoded, tokenizer, max_length):
                 label = [IGNORE if word < 0 else numbers[word] for word in words]
@@ -76,7 +76,7 @@ class TaggingTask:
         return [best[np.array(example.label) != IGNORE] for best, example in zip(rows, examples, strict=True)]
 
     def score(self, rows: Sequence[Row], examples: Sequence[Example], answers: Sequence[np.ndarray]) -> dict[str, float]:
-        gold = [self._tags(row) for row in rows]
+        gold = [self.tags_of(row) for row in rows]
         # a word without a token (a lone control character, for one) gets the tag that says nothing
         found = [[self.labels[0]] * len(tags) for tags in gold]
         for example, answer in zip(examples, answers, strict=True):
@@ -85,7 +85,8 @@ class TaggingTask:
         words = metrics.accuracy(np.array([t for tags in gold for t in tags]), np.array([t for tags in found for t in tags]))
         return {**metrics.entity_scores(gold, found), "accuracy": words}
 
-    def _words(self, row: Row) -> list[str]:
+    def words_of(self, row: Row) -> list[str]:
+        """The words, at least one. Raises DataError: names row and column."""
         words = cell(row, self.words)
         words = words.split() if isinstance(words, str) else words
         if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
@@ -93,8 +94,9 @@ class TaggingTask:
         checked_text(" ".join(words), row, self.words)
         return words
 
-    def _tags(self, row: Row) -> list[str]:
-        tags, words = cell(row, self.tags), self._words(row)
+    def tags_of(self, row: Row) -> list[str]:
+        """A tag for each word. Raises DataError: names row and column."""
+        tags, words = cell(row, self.tags), self.words_of(row)
         tags = tags.split() if isinstance(tags, str) else tags
         if not isinstance(tags, list) or len(tags) != len(words):
             count = len(tags) if isinstance(tags, list) else "no list of"

@@ -36,7 +36,7 @@ from modernbert.config import ModelConfig
 from modernbert.data.tables import read_table
 from modernbert.engine.batching import group_by_tokens
 from modernbert.engine.engine import tokenizer_of
-from modernbert.engine.hardware import choose_dtype, environment
+from modernbert.engine.hardware import choose_dtype, commit, environment
 from modernbert.errors import ConfigError, DataError, TrainingError
 from modernbert.eval.supervised import answers_of, pack_examples
 from modernbert.tasks.task import Example, Row, Task
@@ -63,10 +63,14 @@ class FinetuneConfig:
     max_length: int = 512
     """Longest row in tokens. Longer texts lose their end, which is reported; tags and answers are read through windows."""
     epochs: int = 3
+    max_steps: int | None = None
+    """Steps after which a run ends, and over which the rate falls; None goes through all epochs."""
     batch_rows: int = 32
     """Examples that make one optimizer step."""
     micro_batch_tokens: int = 16_384
     """Tokens that go through the model at once, on each device: what fits the memory, as results do not depend on it."""
+    recompute: bool = False
+    """Gradient checkpointing: less memory for a third more work, and the same gradients."""
     learning_rates: tuple[float, ...] = (5e-5,)
     """Peak rates; each is tried with every seed."""
     seeds: tuple[int, ...] = (0,)
@@ -119,7 +123,7 @@ class Job:
 
     @property
     def steps(self) -> int:
-        return self.config.epochs * self.steps_per_epoch
+        return min(self.config.epochs * self.steps_per_epoch, self.config.max_steps or sys.maxsize)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -129,8 +133,8 @@ class Job:
 def finetune(config: FinetuneConfig, model: str | Path | None = None) -> FinetuneResult:
     """Fine-tunes a model for a task, once for each learning rate and seed, and keeps the best.
 
-    A job that was killed goes on when it is started again: runs that are done are kept, and the one that was cut off begins anew. A
-    run whose loss is not finite is noted as failed, and the others go on.
+    A job that was killed goes on when it is started again: runs that are done are kept, and the one that was cut off begins anew; of
+    a finished job the result comes back. A run whose loss is not finite is noted as failed, and the others go on.
 
     Args:
         config: of a recipe.
@@ -141,7 +145,7 @@ def finetune(config: FinetuneConfig, model: str | Path | None = None) -> Finetun
         ConfigError: settings that do not fit together.
         DataError: a file or a row of it cannot be used; names file, row and column.
         CheckpointError, TokenizerError: the model is missing, foreign or damaged.
-        TrainingError: the folder holds another job or a finished one, another process writes there, or every run failed.
+        TrainingError: the folder holds another job, another process writes there, or every run failed.
         MissingExtraError: adapters need peft.
     """
     check(config)
@@ -175,10 +179,13 @@ def run_all(job: Job, out: Path, tokenizer: Tokenizer) -> FinetuneResult:
             note(out, run)
     if all(run.failed for run in runs):
         raise TrainingError(f"every run failed: {runs[0].failed}; take lower learning_rates, and another folder")
-    record = {"settings": settings, "data": job.data, "environment": environment(job.world.device)}
+    path = out / "result.json"
+    record = {"settings": settings, "data": job.data, "environment": {**environment(job.world.device), "commit": commit()}}
+    if len(done) == len(runs) and path.exists():  # nothing was left to do: it was made where the file says
+        record = {name: json.loads(path.read_text())[name] for name in record}
     result = FinetuneResult(metric=metric, runs=tuple(runs), model=out / "model", record=record)
     if job.world.leads:
-        write_json(out / "result.json", result.to_json())
+        write_json(path, result.to_json())
     return result
 
 
@@ -193,7 +200,9 @@ def train_once(job: Job, learning_rate: float, seed: int) -> tuple[Run, Any]:
     log = RunLog(Path(config.out), learning_rate, seed, steps=job.steps, steps_per_epoch=job.steps_per_epoch, world=world)
     best: Run | None = None
     best_weights: dict[str, Tensor] = {}
-    due = {round(n * job.steps_per_epoch / config.evaluations) for n in range(1, config.epochs * config.evaluations + 1)}
+    due = {round(n * job.steps_per_epoch / config.evaluations) for n in range(1, config.epochs * config.evaluations + 1)} | {
+        job.steps
+    }
     worse = 0
 
     for step, examples in enumerate(each_step(job, seed), start=1):
@@ -241,7 +250,7 @@ def train_once(job: Job, learning_rate: float, seed: int) -> tuple[Run, Any]:
             worse = 0
         else:
             worse += 1
-        if config.patience is not None and worse > config.patience:
+        if step == job.steps or (config.patience is not None and worse > config.patience):
             break
     log.close()
     assert best is not None, "the last step is always due"
@@ -276,7 +285,7 @@ def start_model(job: Job, seed: int) -> nn.Module:
     model: Any = load_model(
         job.task.head, job.folder, config=job.model_config, dtype=torch.float32, device=job.world.device, fresh=fresh, seed=seed
     )
-    model.model.compute_dtype = choose_dtype(job.world.device)
+    model.model.compute_dtype, model.model.recompute = choose_dtype(job.world.device), job.config.recompute
     if job.config.trains != "all":
         model.model.requires_grad_(False)
     if job.config.trains == "adapters":
@@ -299,6 +308,8 @@ def check(config: FinetuneConfig) -> None:
     for name in ("learning_rates", "seeds"):
         if not getattr(config, name):
             raise ConfigError(f"{name} is empty: at least one is needed")
+    if config.max_steps is not None and config.max_steps < 1:
+        raise ConfigError(f"max_steps={config.max_steps}: at least 1 is needed, or None")
     if not 0 <= config.warmup < 1 or not 0 <= config.dropout < 1:
         raise ConfigError(f"warmup={config.warmup}, dropout={config.dropout}: wanted shares from 0 to below 1")
 

@@ -20,7 +20,7 @@ from modernbert.train.finetune_result import Run
 
 CONFIG, LOG, RUNS = "config.json", "log.jsonl", "runs.jsonl"
 
-FREE = {"model", "train", "dev", "out", "device", "micro_batch_tokens", "log_every_steps"}
+FREE = {"model", "train", "dev", "out", "device", "micro_batch_tokens", "recompute", "log_every_steps"}
 """Settings that may change when a job goes on: they do not change its results, or their digests say that they are the same."""
 
 
@@ -30,10 +30,8 @@ def claim(out: Path, settings: dict[str, Any]) -> list[Run]:
     What a run that was killed had logged is deleted: it begins anew.
 
     Raises:
-        TrainingError: the folder holds another job, a finished one, or its settings cannot be read.
+        TrainingError: the folder holds another job, or its settings cannot be read.
     """
-    if (out / "result.json").exists():
-        raise TrainingError(f"{out} holds a finished fine-tuning; give out= another folder, or delete this one")
     path = out / CONFIG
     if path.exists():
         try:

@@ -1,10 +1,11 @@
 """What a fine-tuning job found: every run, and a table of mean ± standard deviation over seeds."""
 
 import dataclasses
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from modernbert.tasks.metrics import spread
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,15 +73,3 @@ class FinetuneResult:
         digits = [1, *[4] * len(names), 1]
         cells = [spread(column, n) for column, n in zip(columns, digits, strict=True)]
         return [f"{rate:g}", f"{len(every)}{lost}", *cells]
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-    """Mean ± standard deviation (of a sample); the value alone where there is one, a dash where there is none.
-
-    >>> spread([0.5], 2), spread([0.4, 0.6], 2), spread([], 2)
-    ('0.50', '0.50 ± 0.14', '–')
-    """
-    if not values:
-        return "–"
-    mean = f"{statistics.fmean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"

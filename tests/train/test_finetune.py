@@ -17,7 +17,7 @@ from transformers import (
 
 from modernbert.checkpoint.folder import load_model, read_config, save_model
 from modernbert.data.tables import read_table
-from modernbert.errors import CheckpointError, ConfigError, DataError, TrainingError
+from modernbert.errors import CheckpointError, ConfigError, DataError
 from modernbert.eval.supervised import answers_of, evaluate_supervised
 from modernbert.model.encoder import Encoder
 from modernbert.model.heads import SequenceClassifier
@@ -138,8 +138,17 @@ def test_a_job_tries_every_rate_with_every_seed_and_keeps_the_best(tiny_folder, 
     assert written["best"]["scores"] == max((run["scores"] for run in written["runs"]), key=lambda scores: scores["accuracy"])
     assert written["data"]["train"]["examples"] == 30 and len(written["data"]["dev"]["sha256"]) == 64
     assert written["settings"]["task"]["labels"] == ["no", "yes"]
-    with pytest.raises(TrainingError, match=r"out holds a finished fine-tuning; give out= another folder, or delete this one$"):
-        finetune(config, tiny_folder)
+    written_at = (tmp_path / "out" / "model" / "model.safetensors").stat().st_mtime_ns
+    assert finetune(config, tiny_folder) == result  # a finished job's result comes back, and nothing is trained
+    assert (tmp_path / "out" / "model" / "model.safetensors").stat().st_mtime_ns == written_at
+
+
+def test_a_run_may_end_after_some_steps(tiny_folder, tmp_path):
+    rows = [has_paris(words) for words in sentences(40)]
+    config = job_of(tmp_path, SequenceTask(), rows, epochs=3, max_steps=7, log_every_steps=1)
+    assert finetune(config, tiny_folder).best.epoch in (1.0, 1.4)  # 5 steps an epoch
+    rates = [json.loads(line).get("rate") for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    assert len(losses(config)) == 7 and min(rate for rate in rates if rate is not None) < 0.2  # it falls over the 7
 
 
 def test_the_same_seed_gives_the_same_run_and_another_one_another(tiny_folder, tmp_path):
@@ -238,6 +247,7 @@ def test_a_score_that_is_no_number_is_named(tiny_folder, tmp_path, value):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"max_steps": 0}, "max_steps=0: at least 1 is needed, or None"),
         ({"max_length": 8}, "max_length=8: at least 16 is needed"),
         ({"max_length": 9000}, "max_length=9000: the model reads at most 8192 tokens"),
         ({"seeds": ()}, "seeds is empty: at least one is needed"),

@@ -114,7 +114,7 @@ def test_two_processes_give_the_curve_and_the_scores_of_one(tiny_folder, tmp_pat
     Sums of float32 are taken in another order: losses agree to 1e-4, as between packed and padded training.
     """
     config = job_of(
-        tmp_path, TaggingTask(), [bio(words) for words in sentences(40)], epochs=2, batch_rows=3, log_every_steps=1, evaluations=2
+        tmp_path, TaggingTask(), [bio(words) for words in sentences(40)], epochs=1, batch_rows=3, log_every_steps=1, evaluations=2
     )
     config = dataclasses.replace(config, micro_batch_tokens=24)
     alone = finetune(config, tiny_folder)
@@ -123,7 +123,7 @@ def test_two_processes_give_the_curve_and_the_scores_of_one(tiny_folder, tmp_pat
         "import sys\nsys.path[:0] = sys.argv[1:3]\nimport dataclasses, torch\ntorch.set_num_threads(1)\n"
         "from train.labelled import bio, job_of, sentences\nfrom pathlib import Path\n"
         "from modernbert.tasks.tagging import TaggingTask\nfrom modernbert.train.finetune import finetune, FinetuneConfig\n"
-        "settings = dict(epochs=2, batch_rows=3, log_every_steps=1, evaluations=2, micro_batch_tokens=24)\n"
+        "settings = dict(epochs=1, batch_rows=3, log_every_steps=1, evaluations=2, micro_batch_tokens=24)\n"
         "config = FinetuneConfig(task=TaggingTask(), train=sys.argv[4] + '/train.jsonl', dev=sys.argv[4] + '/dev.jsonl',\n"
         "    out=sys.argv[4] + '/two', learning_rates=(1e-3,), device='cpu', dropout=0.0, max_length=64, **settings)\n"
         "result = finetune(config, sys.argv[3])\nprint(result.best.scores)\n"
@@ -136,7 +136,7 @@ def test_two_processes_give_the_curve_and_the_scores_of_one(tiny_folder, tmp_pat
     assert done.returncode == 0, done.stderr
     two = dataclasses.replace(config, out=str(tmp_path / "two"))
     assert losses(two) == pytest.approx(losses(config), abs=1e-4)
-    assert len(losses(two)) == 28 and losses(two)[0] > losses(two)[-1] + 0.3
+    assert len(losses(two)) == 14 and losses(two)[0] > losses(two)[-1] + 0.1
     written = json.loads((tmp_path / "two" / "result.json").read_text())
     assert written["best"]["scores"] == pytest.approx(alone.best.scores, abs=1e-3)
     assert done.stdout.count("f1") == 2 and len(set(done.stdout.splitlines())) == 1  # both processes know
@@ -189,3 +189,11 @@ def test_missing_peft_is_named_with_its_cure(monkeypatch, tiny_folder):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingExtraError, match=r"trains=adapters needs peft: pip install 'modernbert\[adapters\]'$"):
         add_adapters(load_model(Encoder, tiny_folder), 4)
+
+
+def test_recomputing_activations_changes_nothing_but_the_memory(tiny_folder, tmp_path):
+    config = job_of(tmp_path, SequenceTask(), ROWS, log_every_steps=1)
+    plain = finetune(config, tiny_folder)
+    again = finetune(dataclasses.replace(config, recompute=True, out=str(tmp_path / "recompute")), tiny_folder)
+    ours, theirs = weights(again.model), weights(plain.model)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -1,0 +1,150 @@
+"""Published labelled sets, and how their rows become the rows that our tasks read.
+
+A set is a record (`Source`): its files, which column is which, and a form, for those whose rows are of another kind. `write_rows` writes
+`train.jsonl` and `dev.jsonl`; data that must not be passed on stays in the folder that it is written to.
+"""
+
+import dataclasses
+import json
+import random
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from modernbert.data.lookups import lookup_row, lookups
+from modernbert.data.tables import read_table
+from modernbert.errors import DataError
+
+Cells = dict[str, Any]
+
+Form = Callable[[Cells], Cells | None]
+"""Changes a row, or leaves it out (None)."""
+
+CHOICES = 4
+
+TEXTS = ("text", "text_a", "text_b", "question", "context")
+"""Columns that must say something: a published row where one is blank is left out."""
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+def as_it_is(row: Cells) -> Cells:
+    return row
+
+
+def spans_to_tags(row: Cells) -> Cells | None:
+    """Words and BIO tags of a text with spans of characters [start, end, kind]; a word that a span touches is of its kind.
+
+    >>> spans_to_tags({"text": "I am Ann Lee.", "spans": [[5, 12, "NAME"]]})["tags"]
+    ['O', 'O', 'B-NAME', 'I-NAME', 'O']
+    """
+    words = list(_WORD.finditer(row["text"]))
+    tags = ["O"] * len(words)
+    for start, end, kind in row["spans"]:
+        touched = [i for i, word in enumerate(words) if word.start() < end and word.end() > start]
+        for i in touched:
+            tags[i] = f"{'B' if i == touched[0] else 'I'}-{kind}"
+    return {"tokens": [word.group() for word in words], "tags": tags} if words else None
+
+
+def spans_to_labels(row: Cells) -> Cells:
+    """Which kinds of spans a text has.
+
+    >>> spans_to_labels({"text": "x", "spans": [[0, 1, "NAME"], [0, 1, "CITY"], [0, 1, "NAME"]]})["labels"]
+    ['CITY', 'NAME']
+    """
+    return {"text": row["text"], "labels": sorted({kind for _, _, kind in row["spans"]})}
+
+
+def candidates_to_choices(row: Cells) -> Cells | None:
+    """The first right candidate among wrong ones, at a place that the question decides; None where wrong ones are too few."""
+    texts = {side: [one["text"] for one in row["candidates"] if one["label"] == side] for side in (0, 1)}
+    if not texts[1] or len(texts[0]) < CHOICES - 1:
+        return None
+    generator = random.Random(row["query"])
+    choices = generator.sample(texts[0], CHOICES - 1)
+    label = generator.randrange(CHOICES)
+    choices.insert(label, texts[1][0])
+    return {"text": row["query"], "choices": choices, "label": label}
+
+
+def records_to_question(row: Cells) -> Cells:
+    """A published key-value context, as a question for the key's value."""
+    return lookup_row(row["ordered_kv_records"], row["key"])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a set lies in a folder of sets, and what its columns are."""
+
+    train: str
+    """Pattern of its training files; "" makes lookups."""
+    dev: str
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What the task calls a column, by what the file calls it; the other columns stay."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes that the file numbers."""
+    contexts: str | None = None
+    """Pattern of the files with the contexts that rows name by `context_id`."""
+    form: Form = as_it_is
+
+    def is_in(self, folder: Path) -> bool:
+        return all(list(folder.glob(pattern)) for pattern in (self.train, self.dev) if pattern)
+
+
+LOOKUPS, LOOKUP_PAIRS = 2_000, 75
+"""Made rows and their pairs: those that Liu et al. measured with, and enough for ten depths."""
+
+
+def write_rows(source: Source, folder: Path, out: Path) -> tuple[Path, Path]:
+    """Writes a set's rows as our tasks read them.
+
+    Args:
+        source: of a table of sets.
+        folder: holds the files that it names.
+        out: gets `train.jsonl` and `dev.jsonl`.
+
+    Returns:
+        The two files.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    made: Iterable[Cells] = lookups(LOOKUPS, pairs=LOOKUP_PAIRS, seed=0)
+    rows = {"train": _rows(source, source.train, folder) if source.train else made, "dev": _rows(source, source.dev, folder)}
+    for name, some in rows.items():
+        with (out / f"{name}.jsonl").open("w") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in some)
+    return out / "train.jsonl", out / "dev.jsonl"
+
+
+def _rows(source: Source, pattern: str, folder: Path) -> Iterator[Cells]:
+    contexts = {row["context_id"]: row["context"] for row in _read(folder, source.contexts)} if source.contexts else {}
+    blank = 0
+    for row in _read(folder, pattern):
+        if contexts:
+            row["context"] = contexts[row["context_id"]]
+        if any(isinstance(row.get(column), str) and not row[column].strip() for column in TEXTS):
+            blank += 1
+            continue
+        formed = source.form(row)
+        if formed is None:
+            continue
+        if source.classes:
+            formed["label"] = source.classes[formed["label"]]
+        yield {source.columns.get(name, name): value for name, value in formed.items()}
+    if blank:
+        tqdm.write(f"{folder / pattern}: {blank:,} rows with an empty text are left out", file=sys.stderr)
+
+
+def _read(folder: Path, pattern: str) -> Iterator[Cells]:
+    files = sorted(folder.glob(pattern))
+    if not files:
+        raise DataError(f"no file {folder / pattern}; wanted a folder of data sets, see docs/finetune.md")
+    for path in files:
+        yield from (row for _, row in read_table(path))
