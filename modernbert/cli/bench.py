@@ -122,3 +122,24 @@ def _number(text: str) -> int:
         return int(float(text[:-1]) * unit) if unit != 1 else int(text)
     except ValueError as error:
         raise click.BadParameter(f"{text!r} is no number; wanted one like 150M or 17_000_000") from error
+
+
+@bench.command()
+@click.argument("model", metavar="MODEL")
+@click.argument("settings", metavar="[KEY=VALUE]...", nargs=-1)
+@click.option("--data", required=True, metavar="FOLDER", help="Holds a folder for each set; see docs/finetune.md.")
+@click.option("--out", required=True, metavar="FOLDER", help="Gets jobs, rows, table and picture; goes on where it was.")
+@click.option("--only", metavar="NAMES", default="", help="These sets alone, with commas between.")
+def finetune(model: str, settings: tuple[str, ...], data: str, out: str, only: str) -> None:
+    """Every supervised set, three seeds, a plain baseline beside each.
+
+    KEY=VALUE changes a setting of every job. MODEL may be `none`, for the baselines alone. What is done is not done again.
+
+    \b
+    modernbert bench finetune tiny --data sets --out runs/sets learning_rates=1e-4,3e-4
+    """
+    from modernbert.bench.baselines import plain_baseline
+    from modernbert.cli.suites import run
+    from modernbert.recipes.suites import development
+
+    run(development(), None if model == "none" else model, settings, data, out, only, plain_baseline)

@@ -107,5 +107,70 @@ def retrieval(
     _show(found, as_json)
 
 
+@evaluate.command()
+@_model
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("settings", metavar="[KEY=VALUE]...", nargs=-1)
+@click.option("--max-length", type=int, help="Longest row in tokens; what the model reads, if not given.")
+@click.option("--device", help="cuda, cuda:1, cpu …; the best one here if not given.")
+@_json
+def task(model: str, file: Path, settings: tuple[str, ...], max_length: int | None, device: str | None, as_json: bool) -> None:
+    """A fine-tuned model's scores on labelled rows.
+
+    FILE is .jsonl (also .gz, .zst), .csv, .tsv or .parquet, with the columns that the recipes of `modernbert finetune` read; others
+    are named by KEY=VALUE. The task is what MODEL's config.json states.
+
+    \b
+    modernbert eval task runs/mine/model test.csv text=sentence label=kind
+    """
+    from modernbert.cli.overrides import with_settings
+    from modernbert.eval.supervised import evaluate_file, task_of
+
+    _show(evaluate_file(model, file, with_settings(task_of(model), settings), max_length=max_length, device=device), as_json)
+
+
+@evaluate.command()
+@_model
+@click.option("--tokens", default="1024,4096,8192", show_default=True, help="Lengths of the contexts, with commas between.")
+@click.option("--rows", default=100, show_default=True, help="For each length; as many at each of ten depths.")
+@click.option("--device", help="cuda, cuda:1, cpu …; the best one here if not given.")
+@_json
+def lookup(model: str, tokens: str, rows: int, device: str | None, as_json: bool) -> None:
+    """One value among many, in long documents.
+
+    MODEL answers questions; contexts are made-up objects of random keys and values, and the right one stands at ten depths.
+
+    \b
+    modernbert eval lookup runs/kv_retrieval/model --tokens 1024,8192
+    """
+    from modernbert.cli.overrides import read_value
+    from modernbert.eval.lookup import evaluate_lookup
+
+    lengths = read_value(tokens, tuple[int, ...], "tokens")
+    _show(evaluate_lookup(model, lengths, rows=rows, device=device), as_json)
+
+
+@evaluate.command()
+@_model
+@click.argument("data", metavar="DATA")
+@click.argument("settings", metavar="[KEY=VALUE]...", nargs=-1)
+@click.option("--out", required=True, metavar="FOLDER", help="Gets jobs, rows, table and picture; goes on where it was.")
+@click.option("--only", metavar="NAMES", default="", help="These tasks alone, with commas between.")
+def glue(model: str, data: str, settings: tuple[str, ...], out: str, only: str) -> None:
+    """GLUE, as the paper did it.
+
+    Fine-tunes MODEL for every task with the best settings of ModernBERT-base and four seeds; RTE, MRPC and STS-B begin from the MNLI
+    model. DATA is a folder in the layout of nyu-mll/glue, that name itself, or a folder with glue_sst2/train.jsonl.gz and so on.
+    KEY=VALUE changes a setting of every task.
+
+    \b
+    modernbert eval glue answerdotai/ModernBERT-base nyu-mll/glue --out runs/glue
+    """
+    from modernbert.cli.suites import run
+    from modernbert.recipes.suites import glue as members
+
+    run(members(), model, settings, data, out, only)
+
+
 def _show(result: Any, as_json: bool) -> None:
     click.echo(json.dumps(result.to_json()) if as_json else result.to_markdown())
