@@ -18,10 +18,12 @@ from modernbert.errors import HardwareError
 from modernbert.kernels.attention_banded import attention_banded
 from modernbert.kernels.attention_flash import attention_flash, flash_runs_on
 from modernbert.kernels.attention_reference import attention_reference
+from modernbert.kernels.attention_window import attention_window
 
 BACKENDS: dict[str, Callable[..., Tensor]] = {
     "flash": attention_flash,  # PyTorch's own varlen FlashAttention-2: CUDA, Ampere or newer, bf16 or fp16
     "banded": attention_banded,  # plain PyTorch, cost T·window in local layers: CPU, older GPUs, Apple, fp32 anywhere
+    "window": attention_window,  # our Triton kernels, rotation within: CUDA, Ampere or newer; not measured yet, so never chosen
     "reference": attention_reference,  # dense T × T: slow, plain, and the truth that the others are tested against
 }
 

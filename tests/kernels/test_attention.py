@@ -40,6 +40,9 @@ GPU_BACKENDS = [
     pytest.param("banded", "cuda", torch.bfloat16, marks=pytest.mark.gpu),
     pytest.param("flash", "cuda", torch.float16, marks=pytest.mark.gpu),
     pytest.param("flash", "cuda", torch.bfloat16, marks=pytest.mark.gpu),
+    pytest.param("window", "cuda", torch.float32, marks=pytest.mark.gpu),
+    pytest.param("window", "cuda", torch.float16, marks=pytest.mark.gpu),
+    pytest.param("window", "cuda", torch.bfloat16, marks=pytest.mark.gpu),
 ]
 
 

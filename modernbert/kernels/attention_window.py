@@ -1,0 +1,149 @@
+"""Window attention of our own: one pass over the packed QKV, rotation included, no padding, no atomics.
+
+The kernels (attention_window_triton.py) cut every row into tiles from its own start, so that a row's result depends on that row alone:
+bit for bit the same by itself, in any batch, at any place. Nothing is read back from the device, and nothing is built beside the
+batch: a program finds its row in `cu_seqlens`.
+
+T tokens in the batch · B rows · N heads · H per head · L positions · K = H / 2.
+"""
+
+import dataclasses
+import importlib.util
+import math
+import os
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from modernbert.errors import HardwareError
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+"""Whether Triton runs kernels as Python, on any device: for tests, some thousand times slower."""
+
+HERE = importlib.util.find_spec("triton") is not None and (torch.version.cuda is not None or INTERPRETED)
+if HERE:  # the import takes a third of a second, which builds for the CPU need not spend
+    from modernbert.kernels import attention_window_triton as kernels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tiles:
+    """How a kernel cuts its work. Any choice gives the same values but for rounding."""
+
+    own: int
+    """Tokens whose result one program makes."""
+    step: int
+    """Tokens of the other side that it meets at once."""
+    warps: int
+    stages: int
+    """Steps whose loads are in flight together."""
+
+
+TILES = {
+    "forward": Tiles(own=64, step=64, warps=4, stages=2),
+    "backward_queries": Tiles(own=64, step=64, warps=4, stages=2),
+    "backward_keys": Tiles(own=64, step=64, warps=4, stages=2),
+}
+
+
+def window_runs_on(x: Tensor) -> bool:
+    """Whether Triton compiles for this tensor's device (CUDA from Ampere, 8.0, on) and dtype, or interprets it."""
+    if not HERE or x.shape[-1] not in (32, 64, 128):
+        return False
+    if INTERPRETED:  # which multiplies the bits of bf16 as if they were whole numbers
+        return x.dtype in (torch.float16, torch.float32)
+    capable = x.is_cuda and torch.version.hip is None and torch.cuda.get_device_capability(x.device) >= (8, 0)
+    return capable and x.dtype in (torch.bfloat16, torch.float16, torch.float32)
+
+
+def attention_window(
+    qkv_T3NH: Float[Tensor, "T 3 N H"],
+    cos_LK: Float[Tensor, "L K"],
+    sin_LK: Float[Tensor, "L K"],
+    pos_T: Int[Tensor, "T"],
+    cu_seqlens: Int[Tensor, "B_plus_1"],
+    max_seqlen: int,
+    window: int | None,
+) -> Float[Tensor, "T N H"]:
+    """Reads `qkv_T3NH` in place where it is contiguous, and a copy elsewhere. Arguments and result as `attention`.
+
+    Queries and keys turn by their distance from the start of their tile, not of their row: products are the same but for rounding, which
+    is smaller. The tables must therefore be rotary tables, angles proportional to positions.
+
+    Raises:
+        HardwareError: Triton is missing, or cannot compile for this device, dtype or head width.
+    """
+    if not window_runs_on(qkv_T3NH):
+        raise HardwareError(
+            "the window backend needs triton>=3.6, a CUDA GPU of capability 8.0 or newer, bf16, fp16 or fp32, and heads of 32, 64 or "
+            f"128; got {qkv_T3NH.dtype} on {qkv_T3NH.device}, heads of {qkv_T3NH.shape[-1]}, triton "
+            f"{'there' if HERE else 'missing'}. Use backend='banded', which runs everywhere"
+        )
+    if not len(qkv_T3NH):
+        return qkv_T3NH[:, 2]
+    reach = max_seqlen if window is None else min(window, max_seqlen)
+    o_TNH, _ = _forward(qkv_T3NH.contiguous(), cos_LK, sin_LK, cu_seqlens, reach)
+    return o_TNH
+
+
+# Operators of PyTorch's library: torch.compile takes them whole, without a break and without looking inside.
+
+
+@torch.library.custom_op("modernbert::attention_window", mutates_args=())
+def _forward(qkv: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: Tensor, reach: int) -> tuple[Tensor, Tensor]:
+    """Values [T, N, H] and the logsumexp of each score row, base 2 [N, T]."""
+    tokens, _, heads, width = qkv.shape
+    o, lse = qkv.new_empty(tokens, heads, width), qkv.new_empty(heads, tokens, dtype=torch.float32)
+    _launch("forward", (qkv, cos, sin, cu_seqlens, o, lse), qkv, cos, cu_seqlens, reach)
+    return o, lse
+
+
+@torch.library.custom_op("modernbert::attention_window_backward", mutates_args=())
+def _backward(
+    qkv: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: Tensor, reach: int, o: Tensor, lse: Tensor, do: Tensor
+) -> Tensor:
+    dqkv, delta = torch.empty_like(qkv), torch.empty_like(lse)
+    _launch("backward_queries", (qkv, cos, sin, cu_seqlens, o, lse, do, dqkv, delta), qkv, cos, cu_seqlens, reach)
+    _launch("backward_keys", (qkv, cos, sin, cu_seqlens, lse, do, dqkv, delta), qkv, cos, cu_seqlens, reach)
+    return dqkv
+
+
+def _launch(name: str, tensors: tuple[Tensor, ...], qkv: Tensor, cos: Tensor, cu_seqlens: Tensor, reach: int) -> None:
+    tokens, _, heads, width = qkv.shape
+    rows, tiles = len(cu_seqlens) - 1, TILES[name]
+    slots = tokens // tiles.own + rows  # at least the tiles of all rows; the rest leave at once
+    first_stride = 1
+    while first_stride * kernels.FAN.value < rows:
+        first_stride *= kernels.FAN.value
+    scale = width**-0.5
+    with torch.device(qkv.device):
+        getattr(kernels, name)[(slots * heads,)](
+            *tensors, tokens, rows, first_stride, len(cos), reach, scale * math.log2(math.e), scale,
+            heads, width, tiles.own, tiles.step, num_warps=tiles.warps, num_stages=tiles.stages,
+        )  # fmt: skip
+
+
+@_forward.register_fake
+def _(qkv: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: Tensor, reach: int) -> tuple[Tensor, Tensor]:
+    tokens, _, heads, width = qkv.shape
+    return qkv.new_empty(tokens, heads, width), qkv.new_empty(heads, tokens, dtype=torch.float32)
+
+
+@_backward.register_fake
+def _(qkv: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: Tensor, reach: int, o: Tensor, lse: Tensor, do: Tensor) -> Tensor:
+    return torch.empty_like(qkv)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.reach = inputs
+    ctx.save_for_backward(*tensors, *output)
+    ctx.mark_non_differentiable(output[1])
+
+
+def _gradients(ctx: Any, do: Tensor, _: Tensor) -> tuple[Tensor, None, None, None, None]:
+    qkv, cos, sin, cu_seqlens, o, lse = ctx.saved_tensors
+    return _backward(qkv, cos, sin, cu_seqlens, ctx.reach, o, lse, do.contiguous()), None, None, None, None
+
+
+_forward.register_autograd(_gradients, setup_context=_keep)

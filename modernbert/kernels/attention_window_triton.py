@@ -1,0 +1,211 @@
+"""Window attention as three Triton kernels. `attention_window` launches them; read its head first.
+
+Every program owns one tile of one row and one head, and meets the other side in steps:
+
+    forward, backward_queries   a tile of queries goes along the keys within its reach
+    backward_keys               a tile of keys goes along the queries within its reach
+
+r counts tokens from the start of the row. Rotation is relative to the first token of the program's tile: a product of query and key
+depends on their distance only, so each program reads the same few lines of the tables, which stay in the caches, and negative
+distances turn the other way. Heads come as two halves, a and b, because rotation pairs them (NeoX layout): the product of two rotated
+vectors is a·a + b·b.
+
+Scores are in units of log2: exp2(scores · scale · log2 e − lse).
+
+Source: Dao 2023 (arXiv 2307.08691) for the online softmax and for the backward pass from the saved logsumexp.
+"""
+
+from typing import no_type_check
+
+import triton
+import triton.language as tl
+
+SIZES = ("tokens", "rows", "first_stride", "positions", "window")
+"""Arguments that change from batch to batch: nothing recompiles because one of them is 1 or divides by 16."""
+
+FAN = tl.constexpr(128)
+"""Rows that one step of the search for a slot's row looks at: one a thread."""
+
+
+@triton.jit
+@no_type_check
+def _tile_of(slot, cu_seqlens, rows, first_stride, TILE: tl.constexpr):
+    """Start and length of the row that owns a slot, and the slot's first token in it.
+
+    Row b owns the slots from cu_seqlens[b] // TILE + b up to the next row's, which are enough for its tiles and need no table; a slot
+    past the row's end comes back with first >= length.
+    """
+    low, stride = 0, first_stride
+    while stride > 0:
+        b_F = low + stride * tl.arange(0, FAN)
+        begins_F = tl.load(cu_seqlens + b_F, mask=b_F < rows, other=2**31 - 1) // TILE + b_F
+        low += stride * (tl.sum((begins_F <= slot).to(tl.int32)) - 1)
+        stride //= FAN
+    start = tl.load(cu_seqlens + low)
+    length = tl.load(cu_seqlens + low + 1) - start
+    return start.to(tl.int64), length, (slot - start // TILE - low) * TILE
+
+
+@triton.jit
+@no_type_check
+def _angles(cos, sin, positions, distance_R, K: tl.constexpr):
+    """Cosines and sines of signed distances, zero beyond the tables: no token of the row is that far away."""
+    at_RK = tl.abs(distance_R)[:, None] * K + tl.arange(0, K)[None, :]
+    there_R1 = tl.abs(distance_R)[:, None] < positions
+    sin_RK = tl.load(sin + at_RK, mask=there_R1, other=0.0)
+    return tl.load(cos + at_RK, mask=there_R1, other=0.0), tl.where(distance_R[:, None] < 0, -sin_RK, sin_RK)
+
+
+@triton.jit
+@no_type_check
+def _rotated(x, r_R, first, length, cos, sin, positions, STRIDE: tl.constexpr, K: tl.constexpr):
+    """Both halves of the vectors of tokens r, rotated relative to token `first`, in the dtype that they are stored in."""
+    at_RK = r_R[:, None] * STRIDE + tl.arange(0, K)[None, :]
+    inside_R1 = r_R[:, None] < length
+    a_RK = tl.load(x + at_RK, mask=inside_R1, other=0.0).to(tl.float32)
+    b_RK = tl.load(x + at_RK + K, mask=inside_R1, other=0.0).to(tl.float32)
+    cos_RK, sin_RK = _angles(cos, sin, positions, r_R - first, K)
+    dtype = x.dtype.element_ty
+    return (a_RK * cos_RK - b_RK * sin_RK).to(dtype), (b_RK * cos_RK + a_RK * sin_RK).to(dtype)
+
+
+@triton.jit
+@no_type_check
+def _store_unrotated(x, a_RK, b_RK, r_R, first, length, cos, sin, positions, STRIDE: tl.constexpr, K: tl.constexpr):
+    """Writes the gradient of unrotated vectors, from the gradient of rotated ones."""
+    cos_RK, sin_RK = _angles(cos, sin, positions, r_R - first, K)
+    at_RK = r_R[:, None] * STRIDE + tl.arange(0, K)[None, :]
+    inside_R1 = r_R[:, None] < length
+    dtype = x.dtype.element_ty
+    tl.store(x + at_RK, (a_RK * cos_RK + b_RK * sin_RK).to(dtype), mask=inside_R1)
+    tl.store(x + at_RK + K, (b_RK * cos_RK - a_RK * sin_RK).to(dtype), mask=inside_R1)
+
+
+@triton.jit
+@no_type_check
+def _vectors(x, r_R, length, STRIDE: tl.constexpr, H: tl.constexpr):
+    at_RH = r_R[:, None] * STRIDE + tl.arange(0, H)[None, :]
+    return tl.load(x + at_RH, mask=r_R[:, None] < length, other=0.0)
+
+
+@triton.jit(do_not_specialize=SIZES)
+@no_type_check
+def forward(
+    qkv, cos, sin, cu_seqlens, o, lse, tokens, rows, first_stride, positions, window, score_scale, scale,
+    N: tl.constexpr, H: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
+):  # fmt: skip
+    slot, head = tl.program_id(0) // N, tl.program_id(0) % N
+    start, length, first = _tile_of(slot, cu_seqlens, rows, first_stride, QUERIES)
+    if first < length:
+        STRIDE: tl.constexpr = 3 * N * H
+        K: tl.constexpr = H // 2
+        q = qkv + start * STRIDE + head * H
+        i_Q = first + tl.arange(0, QUERIES)
+        leftmost_Q, rightmost_Q = i_Q - window, tl.minimum(i_Q + window, length - 1)
+        qa_QK, qb_QK = _rotated(q, i_Q, first, length, cos, sin, positions, STRIDE, K)
+        greatest_Q = tl.full([QUERIES], -1e30, tl.float32)  # not −∞: a query may meet only hidden keys in its first step
+        total_Q = tl.zeros([QUERIES], tl.float32)
+        o_QH = tl.zeros([QUERIES, H], tl.float32)
+        for j in range(tl.maximum(first - window, 0), tl.minimum(first + QUERIES + window, length), KEYS):
+            j_S = j + tl.arange(0, KEYS)
+            ka_SK, kb_SK = _rotated(q + N * H, j_S, first, length, cos, sin, positions, STRIDE, K)
+            v_SH = _vectors(q + 2 * N * H, j_S, length, STRIDE, H)
+            s_QS = tl.dot(qa_QK, tl.trans(ka_SK), input_precision="ieee")
+            s_QS = tl.dot(qb_QK, tl.trans(kb_SK), s_QS, input_precision="ieee")
+            visible_QS = (j_S[None, :] >= leftmost_Q[:, None]) & (j_S[None, :] <= rightmost_Q[:, None])
+            s_QS = tl.where(visible_QS, s_QS * score_scale, float("-inf"))
+            higher_Q = tl.maximum(greatest_Q, tl.max(s_QS, 1))
+            p_QS = tl.exp2(s_QS - higher_Q[:, None])
+            shrink_Q = tl.exp2(greatest_Q - higher_Q)
+            total_Q = total_Q * shrink_Q + tl.sum(p_QS, 1)
+            o_QH = tl.dot(p_QS.to(v_SH.dtype), v_SH, o_QH * shrink_Q[:, None], input_precision="ieee")
+            greatest_Q = higher_Q
+        total_Q = tl.where(i_Q < length, total_Q, 1.0)
+        at_QH = i_Q[:, None] * (N * H) + tl.arange(0, H)[None, :]
+        o_QH = (o_QH / total_Q[:, None]).to(o.dtype.element_ty)
+        tl.store(o + start * (N * H) + head * H + at_QH, o_QH, mask=i_Q[:, None] < length)
+        tl.store(lse + head.to(tl.int64) * tokens + start + i_Q, greatest_Q + tl.log2(total_Q), mask=i_Q < length)
+
+
+@triton.jit(do_not_specialize=SIZES)
+@no_type_check
+def backward_queries(
+    qkv, cos, sin, cu_seqlens, o, lse, do, dqkv, delta, tokens, rows, first_stride, positions, window, score_scale, scale,
+    N: tl.constexpr, H: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
+):  # fmt: skip
+    """Gradients of queries, and delta, the sum of o · do, which backward_keys reads."""
+    slot, head = tl.program_id(0) // N, tl.program_id(0) % N
+    start, length, first = _tile_of(slot, cu_seqlens, rows, first_stride, QUERIES)
+    if first < length:
+        STRIDE: tl.constexpr = 3 * N * H
+        K: tl.constexpr = H // 2
+        q = qkv + start * STRIDE + head * H
+        one_head = start * (N * H) + head * H
+        one_number = head.to(tl.int64) * tokens + start
+        i_Q = first + tl.arange(0, QUERIES)
+        leftmost_Q, rightmost_Q = i_Q - window, tl.minimum(i_Q + window, length - 1)
+        do_QH = _vectors(do + one_head, i_Q, length, N * H, H)
+        o_QH = _vectors(o + one_head, i_Q, length, N * H, H)
+        delta_Q = tl.sum(o_QH.to(tl.float32) * do_QH.to(tl.float32), 1)
+        tl.store(delta + one_number + i_Q, delta_Q, mask=i_Q < length)
+        lse_Q = tl.load(lse + one_number + i_Q, mask=i_Q < length, other=0.0)
+        qa_QK, qb_QK = _rotated(q, i_Q, first, length, cos, sin, positions, STRIDE, K)
+        da_QK = tl.zeros([QUERIES, K], tl.float32)
+        db_QK = tl.zeros([QUERIES, K], tl.float32)
+        for j in range(tl.maximum(first - window, 0), tl.minimum(first + QUERIES + window, length), KEYS):
+            j_S = j + tl.arange(0, KEYS)
+            ka_SK, kb_SK = _rotated(q + N * H, j_S, first, length, cos, sin, positions, STRIDE, K)
+            v_SH = _vectors(q + 2 * N * H, j_S, length, STRIDE, H)
+            s_QS = tl.dot(qa_QK, tl.trans(ka_SK), input_precision="ieee")
+            s_QS = tl.dot(qb_QK, tl.trans(kb_SK), s_QS, input_precision="ieee")
+            visible_QS = (j_S[None, :] >= leftmost_Q[:, None]) & (j_S[None, :] <= rightmost_Q[:, None])
+            p_QS = tl.exp2(tl.where(visible_QS, s_QS * score_scale - lse_Q[:, None], float("-inf")))
+            dp_QS = tl.dot(do_QH, tl.trans(v_SH), input_precision="ieee")
+            ds_QS = (p_QS * (dp_QS - delta_Q[:, None])).to(ka_SK.dtype)
+            da_QK = tl.dot(ds_QS, ka_SK, da_QK, input_precision="ieee")
+            db_QK = tl.dot(ds_QS, kb_SK, db_QK, input_precision="ieee")
+        dq = dqkv + start * STRIDE + head * H
+        _store_unrotated(dq, da_QK * scale, db_QK * scale, i_Q, first, length, cos, sin, positions, STRIDE, K)
+
+
+@triton.jit(do_not_specialize=SIZES)
+@no_type_check
+def backward_keys(
+    qkv, cos, sin, cu_seqlens, lse, do, dqkv, delta, tokens, rows, first_stride, positions, window, score_scale, scale,
+    N: tl.constexpr, H: tl.constexpr, KEYS: tl.constexpr, QUERIES: tl.constexpr,
+):  # fmt: skip
+    """Gradients of keys and values; scores lie transposed, keys down and queries across."""
+    slot, head = tl.program_id(0) // N, tl.program_id(0) % N
+    start, length, first = _tile_of(slot, cu_seqlens, rows, first_stride, KEYS)
+    if first < length:
+        STRIDE: tl.constexpr = 3 * N * H
+        K: tl.constexpr = H // 2
+        q = qkv + start * STRIDE + head * H
+        one_number = head.to(tl.int64) * tokens + start
+        j_S = first + tl.arange(0, KEYS)
+        leftmost_S, rightmost_S = j_S - window, tl.minimum(j_S + window, length - 1)
+        ka_SK, kb_SK = _rotated(q + N * H, j_S, first, length, cos, sin, positions, STRIDE, K)
+        v_SH = _vectors(q + 2 * N * H, j_S, length, STRIDE, H)
+        da_SK = tl.zeros([KEYS, K], tl.float32)
+        db_SK = tl.zeros([KEYS, K], tl.float32)
+        dv_SH = tl.zeros([KEYS, H], tl.float32)
+        for i in range(tl.maximum(first - window, 0), tl.minimum(first + KEYS + window, length), QUERIES):
+            i_Q = i + tl.arange(0, QUERIES)
+            qa_QK, qb_QK = _rotated(q, i_Q, first, length, cos, sin, positions, STRIDE, K)
+            do_QH = _vectors(do + start * (N * H) + head * H, i_Q, length, N * H, H)
+            lse_Q = tl.load(lse + one_number + i_Q, mask=i_Q < length, other=0.0)
+            delta_Q = tl.load(delta + one_number + i_Q, mask=i_Q < length, other=0.0)
+            s_SQ = tl.dot(ka_SK, tl.trans(qa_QK), input_precision="ieee")
+            s_SQ = tl.dot(kb_SK, tl.trans(qb_QK), s_SQ, input_precision="ieee")
+            visible_SQ = (i_Q[None, :] >= leftmost_S[:, None]) & (i_Q[None, :] <= rightmost_S[:, None])
+            p_SQ = tl.exp2(tl.where(visible_SQ, s_SQ * score_scale - lse_Q[None, :], float("-inf")))
+            dv_SH = tl.dot(p_SQ.to(do_QH.dtype), do_QH, dv_SH, input_precision="ieee")
+            dp_SQ = tl.dot(v_SH, tl.trans(do_QH), input_precision="ieee")
+            ds_SQ = (p_SQ * (dp_SQ - delta_Q[None, :])).to(qa_QK.dtype)
+            da_SK = tl.dot(ds_SQ, qa_QK, da_SK, input_precision="ieee")
+            db_SK = tl.dot(ds_SQ, qb_QK, db_SK, input_precision="ieee")
+        dk = dqkv + start * STRIDE + N * H + head * H
+        _store_unrotated(dk, da_SK * scale, db_SK * scale, j_S, first, length, cos, sin, positions, STRIDE, K)
+        at_SH = j_S[:, None] * STRIDE + tl.arange(0, H)[None, :]
+        dv = dqkv + start * STRIDE + 2 * N * H + head * H
+        tl.store(dv + at_SH, dv_SH.to(dv.dtype.element_ty), mask=j_S[:, None] < length)
