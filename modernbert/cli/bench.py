@@ -110,6 +110,27 @@ def inference(
     click.echo(markdown(record))
 
 
+@bench.command()
+@click.argument("model", metavar="MODEL")
+@click.argument("settings", metavar="[KEY=VALUE]...", nargs=-1)
+@click.option("--data", required=True, metavar="FOLDER", help="Holds a folder for each set; see docs/finetune.md.")
+@click.option("--out", required=True, metavar="FOLDER", help="Gets rows and the record; goes on where it was.")
+@click.option("--only", metavar="NAMES", default="sst2,wnut17,imdb", show_default=True, help="Sets of classes or tags.")
+def trainer(model: str, settings: tuple[str, ...], data: str, out: str, only: str) -> None:
+    """Our fine-tuning beside transformers' Trainer: scores and wall time.
+
+    The same weights, rows, optimizer and rates, three seeds, in one process. KEY=VALUE changes a setting of every job.
+
+    \b
+    modernbert bench trainer tiny --data sets --out runs/trainer
+    """
+    from modernbert.bench.trainer import markdown, trainer_record
+    from modernbert.cli.suites import chosen
+    from modernbert.recipes.suites import development
+
+    click.echo(markdown(trainer_record(chosen(development(), settings, only), model, data, out)))
+
+
 def _number(text: str) -> int:
     """A count with its unit.
 
@@ -139,7 +160,7 @@ def finetune(model: str, settings: tuple[str, ...], data: str, out: str, only: s
     modernbert bench finetune tiny --data sets --out runs/sets learning_rates=1e-4,3e-4
     """
     from modernbert.bench.baselines import plain_baseline
-    from modernbert.cli.suites import run
+    from modernbert.cli.suites import chosen, run
     from modernbert.recipes.suites import development
 
-    run(development(), None if model == "none" else model, settings, data, out, only, plain_baseline)
+    run(chosen(development(), settings, only), None if model == "none" else model, data, out, plain_baseline)

@@ -166,10 +166,10 @@ def glue(model: str, data: str, settings: tuple[str, ...], out: str, only: str) 
     \b
     modernbert eval glue answerdotai/ModernBERT-base nyu-mll/glue --out runs/glue
     """
-    from modernbert.cli.suites import run
+    from modernbert.cli.suites import chosen, run
     from modernbert.recipes.suites import glue as members
 
-    run(members(), model, settings, data, out, only)
+    run(chosen(members(), settings, only), model, data, out)
 
 
 def _show(result: Any, as_json: bool) -> None:

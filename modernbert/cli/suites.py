@@ -1,5 +1,6 @@
 """What the verbs that run a suite share."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,24 +10,20 @@ from modernbert.cli.overrides import with_settings
 from modernbert.errors import ConfigError
 
 
-def run(
-    members: Sequence[Any],
-    model: str | None,
-    settings: Sequence[str],
-    data: str,
-    out: str,
-    only: str = "",
-    baseline: Any = None,
-) -> None:
-    """Runs the members that are asked for, with settings changed, and prints the table."""
-    from dataclasses import replace
-
-    from modernbert.train.suite import run_suite
-
+def chosen(members: Sequence[Any], settings: Sequence[str], only: str = "") -> list[Any]:
+    """The members named in `only` (with commas between; none is all), each with settings changed. Raises ConfigError: no such name."""
     names = only.split(",") if only else [member.name for member in members]
     unknown = set(names) - {member.name for member in members}
     if unknown:
         raise ConfigError(f"no set named {', '.join(sorted(unknown))}; there are {', '.join(member.name for member in members)}")
-    chosen = [replace(member, config=with_settings(member.config, settings)) for member in members if member.name in names]
-    report = run_suite(chosen, model, data, out, baseline=baseline)
+    return [
+        dataclasses.replace(member, config=with_settings(member.config, settings)) for member in members if member.name in names
+    ]
+
+
+def run(members: Sequence[Any], model: str | None, data: str, out: str, baseline: Any = None) -> None:
+    """Runs the members and prints the table."""
+    from modernbert.train.suite import run_suite
+
+    report = run_suite(members, model, data, out, baseline=baseline)
     click.echo(f"{report.to_markdown()}\n{out}/suite.md; `modernbert report {out}` draws it")

@@ -28,6 +28,18 @@ def regression() -> FinetuneConfig:
     return FinetuneConfig(task=task, out="runs/regression", learning_rates=(8e-5,), epochs=5)
 
 
+def quality() -> FinetuneConfig:
+    """How good a text is, from 0 to 5, in the manner of FineWeb-Edu: a number on a frozen encoder, for bulk annotation.
+
+    trains=all moves the encoder too. Rates and epochs are FineWeb-Edu's (Penedo et al. 2024, arXiv 2406.17557); its labels are a large
+    model's.
+    """
+    task = SequenceTask(label="score", problem_type="regression", metric="spearman")
+    return FinetuneConfig(
+        task=task, out="runs/quality", trains="classifier", learning_rates=(3e-4,), epochs=20, batch_rows=256, dropout=0.0
+    )
+
+
 def tagging() -> FinetuneConfig:
     """A tag for each word: named entities in BIO; task.metric=accuracy for other tags."""
     return FinetuneConfig(task=TaggingTask(), out="runs/tagging", learning_rates=(8e-5,), epochs=5)
