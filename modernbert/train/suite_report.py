@@ -116,7 +116,7 @@ class SuiteReport:
             if places:
                 axes.scatter(places, heights, marker="_", s=180, linewidths=2.2, color=color, label=label, zorder=3)
         axes.set_xticks(range(len(shown)), [f"{one.name} ({one.metric})" for one in shown], rotation=60, ha="right")
-        axes.set(ylabel="percent", ylim=(0, 100))
+        axes.set(ylabel="percent", ylim=(0, 102))
         axes.grid(axis="y", alpha=0.3)
         axes.set_axisbelow(True)
         figure.legend(ncols=3, loc="outside upper center", frameon=False)

@@ -1,14 +1,18 @@
 """Metrics against scikit-learn, scipy and seqeval (whose answers are stored: it has no wheel) on random cases."""
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn import metrics as sk
+from transformers.data.metrics import squad_metrics
 
 from modernbert.tasks import metrics
+from modernbert.tasks.sequence import SequenceTask
+from modernbert.tasks.task import Example
 
 CASES = range(20)
 
@@ -82,3 +86,56 @@ def test_the_stored_cases_hold_loose_tags_and_rows_without_entities():
 def test_answers_are_compared_as_squad_does(gold, found, match, f1):
     assert metrics.exact_match(gold, found) == match
     assert metrics.answer_f1(gold, found) == pytest.approx(f1)
+
+
+PIECES = [
+    "the",
+    "The ",
+    "a",
+    "an",
+    "Normans",
+    "normans.",
+    "10th",
+    "century",
+    "—",
+    "U.S.",
+    "don't",
+    " ",
+    "\t",
+    "éa",
+    "theatre",
+    "(an)",
+    "12.5%",
+]
+
+
+@pytest.mark.parametrize("seed", CASES)
+def test_answers_are_compared_as_transformers_copy_of_the_official_script_does(seed):
+    """Random answers of words, articles, punctuation and spaces; up to four gold ones, of which the best fit counts."""
+    generator = random.Random(seed)
+
+    def text(least=0):
+        return " ".join(generator.choice(PIECES) for _ in range(generator.randint(least, 5)))
+
+    for _ in range(50):
+        gold, found = [text(1) for _ in range(generator.randint(0, 4))], text()
+        assert metrics.exact_match(gold, found) == max(squad_metrics.compute_exact(one, found) for one in gold or [""])
+        wanted = max(squad_metrics.compute_f1(one, found) for one in gold or [""])
+        assert metrics.answer_f1(gold, found) == pytest.approx(wanted, abs=1e-12)
+        assert metrics.normalised_answer(found) == squad_metrics.normalize_answer(found)
+
+
+@pytest.mark.parametrize("seed", CASES)
+def test_the_figures_of_numbers_are_those_of_scipy_and_scikit_learn(seed):
+    generator = np.random.default_rng(seed)
+    gold, found = generator.normal(size=(2, 20))
+    task = SequenceTask(problem_type="regression", metric="spearman")
+    examples = [Example(rows=(), label=value, weight=1, row=i) for i, value in enumerate(gold)]
+    scores = task.score([], examples, list(found[:, None]))
+    assert scores == pytest.approx(
+        {
+            "spearman": stats.spearmanr(gold, found).statistic,
+            "pearson": stats.pearsonr(gold, found).statistic,
+            "rmse": sk.root_mean_squared_error(gold, found),
+        }
+    )

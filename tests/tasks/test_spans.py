@@ -108,3 +108,11 @@ def test_rows_encoded_in_several_parts_are_those_encoded_at_once(tokenizer, monk
     parts = SpanTask(overlap=8).encode(rows, tokenizer, 40).examples
     assert [(e.rows, e.label, e.row) for e in parts] == [(e.rows, e.label, e.row) for e in whole] and len(parts) > 5
     assert all(np.array_equal(one.places[1], other.places[1]) for one, other in zip(parts, whole, strict=True))
+
+
+def test_the_answer_at_the_end_of_a_megabyte_is_found(tokenizer):
+    context = "walked " * 150_000 + "Paris"
+    rows = [("t.jsonl, line 1", {"question": "?", "context": context, "answers": [{"text": "Paris", "start": len(context) - 5}]})]
+    examples = SpanTask().encode(rows, tokenizer, 512).examples
+    found = SpanTask().decode(rows, examples, [perfect(example) for example in examples])
+    assert found == ["Paris"] and len(examples) > 300

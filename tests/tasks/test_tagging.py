@@ -78,3 +78,11 @@ def test_tags_that_are_not_bio_need_another_metric():
     with pytest.raises(ConfigError, match=r"^metric=f1 is of entities, and column 'tags' has no tag B-… \(it has NOUN, VERB\)"):
         TaggingTask().fit(rows)
     assert TaggingTask(metric="accuracy").fit(rows).labels == ("NOUN", "VERB")
+
+
+def test_a_row_of_a_megabyte_and_a_word_of_300_kilobytes_are_read_through_windows(tokenizer):
+    rows = [row(["Paris-" * 20] * 9_000, ["B-LOC"] * 9_000), row(["x" * 300_000, "Paris"], ["O", "B-LOC"], 2)]
+    examples = TaggingTask().fit(rows).encode(rows, tokenizer, 512).examples
+    assert max(example.tokens for example in examples) <= 512
+    places = [[word for example in examples if example.row == i for word in example.places] for i in (0, 1)]
+    assert places == [list(range(9_000)), [0, 1]]
