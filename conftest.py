@@ -16,7 +16,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 if not torch.cuda.is_available():  # before the first import of triton: its kernels run as Python
     os.environ["TRITON_INTERPRET"] = "1"
-collect_ignore = [] if importlib.util.find_spec("triton") else ["modernbert/kernels/attention_window_triton.py"]
+if not importlib.util.find_spec("triton"):
+    collect_ignore_glob = ["modernbert/kernels/attention_window_*.py"]
 
 if importlib.util.find_spec("beartype"):  # before the first import of modernbert: the hook rewrites modules as they load
     import jaxtyping

@@ -38,13 +38,26 @@ class Tiles:
     warps: int
     stages: int
     """Steps whose loads are in flight together."""
+    registers: int | None = None
+    """At most so many for a thread, so that a processor holds more programs; None leaves it to the compiler, as do wider heads."""
+
+    def options(self, head_bytes: int) -> dict[str, int | None]:
+        """What Triton's compiler is told, for heads of so many bytes: 64 numbers of 16 bits are what the cap on registers is for.
+
+        >>> Tiles(own=64, step=64, warps=4, stages=1, registers=128).options(128)
+        {'num_warps': 4, 'num_stages': 1, 'maxnreg': 128}
+        """
+        cap = self.registers if head_bytes <= 128 else None
+        return {"num_warps": self.warps, "num_stages": self.stages, "maxnreg": cap}
 
 
 TILES = {
-    "forward": Tiles(own=64, step=64, warps=4, stages=2),
-    "backward_queries": Tiles(own=64, step=64, warps=4, stages=2),
-    "backward_keys": Tiles(own=64, step=64, warps=4, stages=2),
+    "forward": Tiles(own=64, step=64, warps=4, stages=1, registers=128),
+    "backward_queries": Tiles(own=64, step=64, warps=4, stages=1, registers=168),
+    "backward_keys": Tiles(own=64, step=32, warps=4, stages=1, registers=168),
 }
+"""Reasoned, not measured: by the compiler's report on Hopper 4, 3 and 3 programs share a processor, so that some compute while others wait
+for memory, and hardly anything spills (dev/LOG.md). `modernbert bench attention` finds the fastest."""
 
 
 def window_runs_on(x: Tensor) -> bool:
@@ -68,8 +81,8 @@ def attention_window(
 ) -> Float[Tensor, "T N H"]:
     """Reads `qkv_T3NH` in place where it is contiguous, and a copy elsewhere. Arguments and result as `attention`.
 
-    Queries and keys turn by their distance from the start of their tile, not of their row: products are the same but for rounding, which
-    is smaller. The tables must therefore be rotary tables, angles proportional to positions.
+    Queries and keys turn by their distance from a token nearby, not from the start of the row: products are the same but for rounding,
+    which is smaller. The tables must therefore be rotary tables, angles proportional to positions.
 
     Raises:
         HardwareError: Triton is missing, or cannot compile for this device, dtype or head width.
@@ -95,7 +108,7 @@ def _forward(qkv: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: Tensor, reach: i
     """Values [T, N, H] and the logsumexp of each score row, base 2 [N, T]."""
     tokens, _, heads, width = qkv.shape
     o, lse = qkv.new_empty(tokens, heads, width), qkv.new_empty(heads, tokens, dtype=torch.float32)
-    _launch("forward", (qkv, cos, sin, cu_seqlens, o, lse), qkv, cos, cu_seqlens, reach)
+    launch("forward", (qkv, cos, sin, cu_seqlens, o, lse), qkv, cos, cu_seqlens, reach)
     return o, lse
 
 
@@ -104,12 +117,13 @@ def _backward(
     qkv: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: Tensor, reach: int, o: Tensor, lse: Tensor, do: Tensor
 ) -> Tensor:
     dqkv, delta = torch.empty_like(qkv), torch.empty_like(lse)
-    _launch("backward_queries", (qkv, cos, sin, cu_seqlens, o, lse, do, dqkv, delta), qkv, cos, cu_seqlens, reach)
-    _launch("backward_keys", (qkv, cos, sin, cu_seqlens, lse, do, dqkv, delta), qkv, cos, cu_seqlens, reach)
+    launch("backward_queries", (qkv, cos, sin, cu_seqlens, o, lse, do, dqkv, delta), qkv, cos, cu_seqlens, reach)
+    launch("backward_keys", (qkv, cos, sin, cu_seqlens, lse, do, dqkv, delta), qkv, cos, cu_seqlens, reach)
     return dqkv
 
 
-def _launch(name: str, tensors: tuple[Tensor, ...], qkv: Tensor, cos: Tensor, cu_seqlens: Tensor, reach: int) -> None:
+def launch(name: str, tensors: tuple[Tensor, ...], qkv: Tensor, cos: Tensor, cu_seqlens: Tensor, reach: int) -> None:
+    """Runs the kernel of that name on its tensors, the same as in its signature, cut by `TILES`."""
     tokens, _, heads, width = qkv.shape
     rows, tiles = len(cu_seqlens) - 1, TILES[name]
     slots = tokens // tiles.own + rows  # at least the tiles of all rows; the rest leave at once
@@ -120,7 +134,7 @@ def _launch(name: str, tensors: tuple[Tensor, ...], qkv: Tensor, cos: Tensor, cu
     with torch.device(qkv.device):
         getattr(kernels, name)[(slots * heads,)](
             *tensors, tokens, rows, first_stride, len(cos), reach, scale * math.log2(math.e), scale,
-            heads, width, tiles.own, tiles.step, num_warps=tiles.warps, num_stages=tiles.stages,
+            heads, width, tiles.own, tiles.step, **tiles.options(width * qkv.element_size()),
         )  # fmt: skip
 
 

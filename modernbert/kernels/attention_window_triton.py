@@ -5,10 +5,9 @@ Every program owns one tile of one row and one head, and meets the other side in
     forward, backward_queries   a tile of queries goes along the keys within its reach
     backward_keys               a tile of keys goes along the queries within its reach
 
-r counts tokens from the start of the row. Rotation is relative to the first token of the program's tile: a product of query and key
-depends on their distance only, so each program reads the same few lines of the tables, which stay in the caches, and negative
-distances turn the other way. Heads come as two halves, a and b, because rotation pairs them (NeoX layout): the product of two rotated
-vectors is a·a + b·b.
+Tokens count from the start of the row. Rotation is relative to the leftmost token within reach of the program's tile: a product of query
+and key depends on their distance only, so every program reads the same few lines of the tables, which stay in the caches. Heads come as
+two halves, a and b, because rotation pairs them (NeoX layout): the product of two rotated vectors is a·a + b·b.
 
 Scores are in units of log2: exp2(scores · scale · log2 e − lse).
 
@@ -49,31 +48,30 @@ def _tile_of(slot, cu_seqlens, rows, first_stride, TILE: tl.constexpr):
 @triton.jit
 @no_type_check
 def _angles(cos, sin, positions, distance_R, K: tl.constexpr):
-    """Cosines and sines of signed distances, zero beyond the tables: no token of the row is that far away."""
-    at_RK = tl.abs(distance_R)[:, None] * K + tl.arange(0, K)[None, :]
-    there_R1 = tl.abs(distance_R)[:, None] < positions
-    sin_RK = tl.load(sin + at_RK, mask=there_R1, other=0.0)
-    return tl.load(cos + at_RK, mask=there_R1, other=0.0), tl.where(distance_R[:, None] < 0, -sin_RK, sin_RK)
+    """Cosines and sines of distances, zero beyond the tables: no token of the row is that far away."""
+    at_RK = distance_R[:, None] * K + tl.arange(0, K)[None, :]
+    there_R1 = distance_R[:, None] < positions
+    return tl.load(cos + at_RK, mask=there_R1, other=0.0), tl.load(sin + at_RK, mask=there_R1, other=0.0)
 
 
 @triton.jit
 @no_type_check
-def _rotated(x, r_R, first, length, cos, sin, positions, STRIDE: tl.constexpr, K: tl.constexpr):
-    """Both halves of the vectors of tokens r, rotated relative to token `first`, in the dtype that they are stored in."""
+def _rotated(x, r_R, leftmost, length, cos, sin, positions, STRIDE: tl.constexpr, K: tl.constexpr):
+    """Both halves of the vectors of tokens r, rotated relative to token `leftmost`, in the dtype that they are stored in."""
     at_RK = r_R[:, None] * STRIDE + tl.arange(0, K)[None, :]
     inside_R1 = r_R[:, None] < length
     a_RK = tl.load(x + at_RK, mask=inside_R1, other=0.0).to(tl.float32)
     b_RK = tl.load(x + at_RK + K, mask=inside_R1, other=0.0).to(tl.float32)
-    cos_RK, sin_RK = _angles(cos, sin, positions, r_R - first, K)
+    cos_RK, sin_RK = _angles(cos, sin, positions, r_R - leftmost, K)
     dtype = x.dtype.element_ty
     return (a_RK * cos_RK - b_RK * sin_RK).to(dtype), (b_RK * cos_RK + a_RK * sin_RK).to(dtype)
 
 
 @triton.jit
 @no_type_check
-def _store_unrotated(x, a_RK, b_RK, r_R, first, length, cos, sin, positions, STRIDE: tl.constexpr, K: tl.constexpr):
+def _store_unrotated(x, a_RK, b_RK, r_R, leftmost, length, cos, sin, positions, STRIDE: tl.constexpr, K: tl.constexpr):
     """Writes the gradient of unrotated vectors, from the gradient of rotated ones."""
-    cos_RK, sin_RK = _angles(cos, sin, positions, r_R - first, K)
+    cos_RK, sin_RK = _angles(cos, sin, positions, r_R - leftmost, K)
     at_RK = r_R[:, None] * STRIDE + tl.arange(0, K)[None, :]
     inside_R1 = r_R[:, None] < length
     dtype = x.dtype.element_ty
@@ -100,22 +98,23 @@ def forward(
         STRIDE: tl.constexpr = 3 * N * H
         K: tl.constexpr = H // 2
         q = qkv + start * STRIDE + head * H
+        leftmost = tl.maximum(first - window, 0)
         i_Q = first + tl.arange(0, QUERIES)
-        leftmost_Q, rightmost_Q = i_Q - window, tl.minimum(i_Q + window, length - 1)
-        qa_QK, qb_QK = _rotated(q, i_Q, first, length, cos, sin, positions, STRIDE, K)
+        lowest_Q, highest_Q = i_Q - window, tl.minimum(i_Q + window, length - 1)
+        qa_QK, qb_QK = _rotated(q, i_Q, leftmost, length, cos, sin, positions, STRIDE, K)
         greatest_Q = tl.full([QUERIES], -1e30, tl.float32)  # not −∞: a query may meet only hidden keys in its first step
         total_Q = tl.zeros([QUERIES], tl.float32)
         o_QH = tl.zeros([QUERIES, H], tl.float32)
-        for j in range(tl.maximum(first - window, 0), tl.minimum(first + QUERIES + window, length), KEYS):
+        for j in range(leftmost, tl.minimum(first + QUERIES + window, length), KEYS):
             j_S = j + tl.arange(0, KEYS)
-            ka_SK, kb_SK = _rotated(q + N * H, j_S, first, length, cos, sin, positions, STRIDE, K)
+            ka_SK, kb_SK = _rotated(q + N * H, j_S, leftmost, length, cos, sin, positions, STRIDE, K)
             v_SH = _vectors(q + 2 * N * H, j_S, length, STRIDE, H)
             s_QS = tl.dot(qa_QK, tl.trans(ka_SK), input_precision="ieee")
             s_QS = tl.dot(qb_QK, tl.trans(kb_SK), s_QS, input_precision="ieee")
-            visible_QS = (j_S[None, :] >= leftmost_Q[:, None]) & (j_S[None, :] <= rightmost_Q[:, None])
-            s_QS = tl.where(visible_QS, s_QS * score_scale, float("-inf"))
-            higher_Q = tl.maximum(greatest_Q, tl.max(s_QS, 1))
-            p_QS = tl.exp2(s_QS - higher_Q[:, None])
+            visible_QS = (j_S[None, :] >= lowest_Q[:, None]) & (j_S[None, :] <= highest_Q[:, None])
+            s_QS = tl.where(visible_QS, s_QS, float("-inf"))
+            higher_Q = tl.maximum(greatest_Q, tl.max(s_QS, 1) * score_scale)
+            p_QS = tl.exp2(s_QS * score_scale - higher_Q[:, None])  # scaled here: one instruction with the difference
             shrink_Q = tl.exp2(greatest_Q - higher_Q)
             total_Q = total_Q * shrink_Q + tl.sum(p_QS, 1)
             o_QH = tl.dot(p_QS.to(v_SH.dtype), v_SH, o_QH * shrink_Q[:, None], input_precision="ieee")
@@ -142,30 +141,31 @@ def backward_queries(
         q = qkv + start * STRIDE + head * H
         one_head = start * (N * H) + head * H
         one_number = head.to(tl.int64) * tokens + start
+        leftmost = tl.maximum(first - window, 0)
         i_Q = first + tl.arange(0, QUERIES)
-        leftmost_Q, rightmost_Q = i_Q - window, tl.minimum(i_Q + window, length - 1)
+        lowest_Q, highest_Q = i_Q - window, tl.minimum(i_Q + window, length - 1)
         do_QH = _vectors(do + one_head, i_Q, length, N * H, H)
         o_QH = _vectors(o + one_head, i_Q, length, N * H, H)
         delta_Q = tl.sum(o_QH.to(tl.float32) * do_QH.to(tl.float32), 1)
         tl.store(delta + one_number + i_Q, delta_Q, mask=i_Q < length)
         lse_Q = tl.load(lse + one_number + i_Q, mask=i_Q < length, other=0.0)
-        qa_QK, qb_QK = _rotated(q, i_Q, first, length, cos, sin, positions, STRIDE, K)
+        qa_QK, qb_QK = _rotated(q, i_Q, leftmost, length, cos, sin, positions, STRIDE, K)
         da_QK = tl.zeros([QUERIES, K], tl.float32)
         db_QK = tl.zeros([QUERIES, K], tl.float32)
-        for j in range(tl.maximum(first - window, 0), tl.minimum(first + QUERIES + window, length), KEYS):
+        for j in range(leftmost, tl.minimum(first + QUERIES + window, length), KEYS):
             j_S = j + tl.arange(0, KEYS)
-            ka_SK, kb_SK = _rotated(q + N * H, j_S, first, length, cos, sin, positions, STRIDE, K)
+            ka_SK, kb_SK = _rotated(q + N * H, j_S, leftmost, length, cos, sin, positions, STRIDE, K)
             v_SH = _vectors(q + 2 * N * H, j_S, length, STRIDE, H)
             s_QS = tl.dot(qa_QK, tl.trans(ka_SK), input_precision="ieee")
             s_QS = tl.dot(qb_QK, tl.trans(kb_SK), s_QS, input_precision="ieee")
-            visible_QS = (j_S[None, :] >= leftmost_Q[:, None]) & (j_S[None, :] <= rightmost_Q[:, None])
+            visible_QS = (j_S[None, :] >= lowest_Q[:, None]) & (j_S[None, :] <= highest_Q[:, None])
             p_QS = tl.exp2(tl.where(visible_QS, s_QS * score_scale - lse_Q[:, None], float("-inf")))
             dp_QS = tl.dot(do_QH, tl.trans(v_SH), input_precision="ieee")
             ds_QS = (p_QS * (dp_QS - delta_Q[:, None])).to(ka_SK.dtype)
             da_QK = tl.dot(ds_QS, ka_SK, da_QK, input_precision="ieee")
             db_QK = tl.dot(ds_QS, kb_SK, db_QK, input_precision="ieee")
         dq = dqkv + start * STRIDE + head * H
-        _store_unrotated(dq, da_QK * scale, db_QK * scale, i_Q, first, length, cos, sin, positions, STRIDE, K)
+        _store_unrotated(dq, da_QK * scale, db_QK * scale, i_Q, leftmost, length, cos, sin, positions, STRIDE, K)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -182,22 +182,23 @@ def backward_keys(
         K: tl.constexpr = H // 2
         q = qkv + start * STRIDE + head * H
         one_number = head.to(tl.int64) * tokens + start
+        leftmost = tl.maximum(first - window, 0)
         j_S = first + tl.arange(0, KEYS)
-        leftmost_S, rightmost_S = j_S - window, tl.minimum(j_S + window, length - 1)
-        ka_SK, kb_SK = _rotated(q + N * H, j_S, first, length, cos, sin, positions, STRIDE, K)
+        lowest_S, highest_S = j_S - window, tl.minimum(j_S + window, length - 1)
+        ka_SK, kb_SK = _rotated(q + N * H, j_S, leftmost, length, cos, sin, positions, STRIDE, K)
         v_SH = _vectors(q + 2 * N * H, j_S, length, STRIDE, H)
         da_SK = tl.zeros([KEYS, K], tl.float32)
         db_SK = tl.zeros([KEYS, K], tl.float32)
         dv_SH = tl.zeros([KEYS, H], tl.float32)
-        for i in range(tl.maximum(first - window, 0), tl.minimum(first + KEYS + window, length), QUERIES):
+        for i in range(leftmost, tl.minimum(first + KEYS + window, length), QUERIES):
             i_Q = i + tl.arange(0, QUERIES)
-            qa_QK, qb_QK = _rotated(q, i_Q, first, length, cos, sin, positions, STRIDE, K)
+            qa_QK, qb_QK = _rotated(q, i_Q, leftmost, length, cos, sin, positions, STRIDE, K)
             do_QH = _vectors(do + start * (N * H) + head * H, i_Q, length, N * H, H)
             lse_Q = tl.load(lse + one_number + i_Q, mask=i_Q < length, other=0.0)
             delta_Q = tl.load(delta + one_number + i_Q, mask=i_Q < length, other=0.0)
             s_SQ = tl.dot(ka_SK, tl.trans(qa_QK), input_precision="ieee")
             s_SQ = tl.dot(kb_SK, tl.trans(qb_QK), s_SQ, input_precision="ieee")
-            visible_SQ = (i_Q[None, :] >= leftmost_S[:, None]) & (i_Q[None, :] <= rightmost_S[:, None])
+            visible_SQ = (i_Q[None, :] >= lowest_S[:, None]) & (i_Q[None, :] <= highest_S[:, None])
             p_SQ = tl.exp2(tl.where(visible_SQ, s_SQ * score_scale - lse_Q[None, :], float("-inf")))
             dv_SH = tl.dot(p_SQ.to(do_QH.dtype), do_QH, dv_SH, input_precision="ieee")
             dp_SQ = tl.dot(v_SH, tl.trans(do_QH), input_precision="ieee")
@@ -205,7 +206,7 @@ def backward_keys(
             da_SK = tl.dot(ds_SQ, qa_QK, da_SK, input_precision="ieee")
             db_SK = tl.dot(ds_SQ, qb_QK, db_SK, input_precision="ieee")
         dk = dqkv + start * STRIDE + N * H + head * H
-        _store_unrotated(dk, da_SK * scale, db_SK * scale, j_S, first, length, cos, sin, positions, STRIDE, K)
+        _store_unrotated(dk, da_SK * scale, db_SK * scale, j_S, leftmost, length, cos, sin, positions, STRIDE, K)
         at_SH = j_S[:, None] * STRIDE + tl.arange(0, H)[None, :]
         dv = dqkv + start * STRIDE + 2 * N * H + head * H
         tl.store(dv + at_SH, dv_SH.to(dv.dtype.element_ty), mask=j_S[:, None] < length)

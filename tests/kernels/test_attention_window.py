@@ -1,6 +1,10 @@
 """Our window attention: compiled on a GPU, interpreted elsewhere, by the same tests. test_attention.py has more for the GPU."""
 
 import inspect
+import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -178,3 +182,23 @@ def test_what_the_kernels_cannot_do_is_refused_with_another_way(shape, dtype):
     batch = pack([[0] * 4])
     with pytest.raises(HardwareError, match=r"needs triton>=3.6, .* heads of 32, 64 or 128; got .* Use backend='banded'"):
         attention(qkv_T3NH, *exact_tables(4, shape[-1], "cpu"), batch.pos_T, batch.cu_seqlens, 4, 64, "window")
+
+
+COMPILE = """
+import dataclasses, json
+from modernbert.kernels.attention_window import TILES
+from modernbert.kernels.attention_window_resources import resources
+print(json.dumps([dataclasses.asdict(resources(name, tiles)) for name, tiles in TILES.items()]))
+"""
+
+
+def test_the_kernels_compile_for_hopper_and_hardly_spill():
+    """With no GPU: Triton's wheel has the assembler. In a process of its own, where kernels are not interpreted."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    run = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert len(found) == 3
+    for resources in found:
+        assert resources["spilled"] <= 16  # bytes: four registers
+        assert resources["resident"] >= 3  # programs on a processor: others compute while one waits for memory

@@ -1,0 +1,236 @@
+"""Window attention on a GPU: our kernels beside PyTorch's FlashAttention with a rotation of its own, and which tiles are best.
+
+    modernbert bench attention               speeds; a minute, most of it compiling
+    modernbert bench attention --resources   what each choice of tiles asks of a GPU, read off the compiler; needs no GPU
+
+65,536 tokens × 12 heads of 64, window 64, in rows of 512, 1,024, 8,192, and of short texts (log-normal: median 25, mean 69). Bounds are
+the fewest bytes that must move, at the speed of a large copy, and the products of visible pairs, at the speed of a large product.
+
+T tokens · N heads · H per head.
+"""
+
+import dataclasses
+import functools
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modernbert.batch import Batch, pack
+from modernbert.bench.record import environment, summary
+from modernbert.engine.hardware import choose_device
+from modernbert.errors import HardwareError
+from modernbert.kernels import attention_window
+from modernbert.kernels.attention import BACKENDS
+from modernbert.kernels.attention_flash import flash_runs_on
+from modernbert.kernels.attention_window import TILES, Tiles, window_runs_on
+from modernbert.kernels.rope import rotary_tables
+
+TOKENS, HEADS, HEAD_DIM, WINDOW = 65_536, 12, 64, 64
+CANDIDATES = [
+    Tiles(own=own, step=step, warps=warps, stages=stages, registers=registers)
+    for own, step, warps, stages, registers in (
+        *itertools.product((64,), (32, 64), (4,), (1, 2), (None, 128, 168)),
+        *itertools.product((128,), (32, 64), (4, 8), (1, 2), (None,)),
+        (64, 64, 4, 3, None),
+        (64, 128, 4, 1, None),
+        (128, 64, 8, 1, 128),
+        (128, 128, 8, 1, None),
+    )
+]
+"""What is left of 120 once those are out that spill more than a few registers or fill a processor with one program of four warps."""
+
+TOGETHER = 10
+"""Calls between two looks at the clock: what starting a kernel takes is hidden behind the kernels before it."""
+
+
+def attention_record(*, tokens: int = TOKENS, repeats: int = 10, device: str | None = None) -> dict[str, Any]:
+    """Milliseconds of forward and backward, by row length and by tiles.
+
+    Args:
+        tokens: in a batch.
+        repeats: measurements of each figure, each of 10 calls.
+        device: None takes the best one here.
+
+    Raises:
+        HardwareError: the kernels do not run there.
+    """
+    where = choose_device(device)
+    dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
+    if not window_runs_on(torch.empty(0, HEAD_DIM, device=where, dtype=dtype)):
+        raise HardwareError(f"the window kernels do not run on {where}; use a CUDA GPU of capability 8.0 or newer, with triton")
+    time_of = functools.partial(_milliseconds, device=where, repeats=repeats)
+    copied, multiplied = _ceilings(where, dtype, time_of, 8192 if where.type == "cuda" else 256)
+    columns = {str(length): [length] * (tokens // length) for length in (512, 1024, 8192) if length <= tokens}
+    columns["short texts"] = short_texts(tokens)
+    first = next(iter(columns.values()))
+    return {
+        "subject": "attention",
+        "environment": environment("torch", "triton"),
+        "device": torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
+        "dtype": str(dtype),
+        "case": {"tokens": tokens, "heads": HEADS, "head_dim": HEAD_DIM, "window": WINDOW},
+        "copy_bytes_per_second": copied,
+        "product_flops_per_second": multiplied,
+        "rows": {name: _column(lengths, dtype, where, copied, multiplied, time_of) for name, lengths in columns.items()},
+        "tiles": _tiles(first, dtype, where, time_of),
+    }
+
+
+def resources_record() -> dict[str, Any]:
+    """Registers, spills, shared memory and instructions of each kernel and choice of tiles, compiled here for Hopper."""
+    from modernbert.kernels.attention_window_resources import resources
+
+    return {
+        "subject": "attention resources",
+        "environment": environment("torch", "triton"),
+        "tiles": {
+            name: [dataclasses.asdict(tiles) | dataclasses.asdict(resources(name, tiles)) for tiles in CANDIDATES]
+            for name in TILES
+        },
+    }
+
+
+def short_texts(tokens: int) -> list[int]:
+    """Lengths of short texts that fill a batch: log-normal, median 25, mean 69, cut to 2 … 8,192.
+
+    >>> sum(short_texts(1000)), min(short_texts(1000)) > 0
+    (1000, True)
+    """
+    spread = (2 * np.log(69 / 25)) ** 0.5
+    lengths = np.random.default_rng(0).lognormal(np.log(25), spread, tokens).clip(2, 8192).astype(int)
+    ends = lengths.cumsum()
+    whole = lengths[ends < tokens].tolist()
+    return [*whole, tokens - sum(whole)]
+
+
+def _column(
+    lengths: list[int], dtype: torch.dtype, device: torch.device, copied: float, multiplied: float, time_of: Callable[..., Any]
+) -> dict[str, Any]:
+    batch, qkv_T3NH, do_TNH, tables = _inputs(lengths, dtype, device)
+    place = (*tables, batch.pos_T, batch.cu_seqlens, batch.max_seqlen, WINDOW)
+    contestants = {"window": BACKENDS["window"]}
+    if flash_runs_on(qkv_T3NH):
+        contestants["flash, rotation compiled"] = torch.compile(BACKENDS["flash"])
+        contestants["flash, rotation eager"] = BACKENDS["flash"]
+    size = qkv_T3NH.element_size()
+    pairs = sum(min(length, i + WINDOW + 1) - max(0, i - WINDOW) for length in lengths for i in range(length))
+    flops = 4 * HEADS * HEAD_DIM * pairs
+    found: dict[str, Any] = {
+        "rows": len(lengths),
+        "forward_bound_ms": {"bytes": 1e3 * size * do_TNH.numel() * 4 / copied, "products": 1e3 * flops / multiplied},
+        "backward_bound_ms": {"bytes": 1e3 * size * do_TNH.numel() * 8 / copied, "products": 2.5e3 * flops / multiplied},
+    }
+    for name, attend in contestants.items():
+        with torch.no_grad():
+            forward = time_of(lambda attend=attend: attend(qkv_T3NH, *place))
+        o_TNH = attend(qkv_T3NH, *place)
+        backward = time_of(lambda o=o_TNH: torch.autograd.grad(o, qkv_T3NH, do_TNH, retain_graph=True))
+        found[name] = {"forward_ms": forward, "backward_ms": backward}
+    return found
+
+
+def _tiles(lengths: list[int], dtype: torch.dtype, device: torch.device, time_of: Callable[..., Any]) -> dict[str, Any]:
+    """Each kernel under each choice of tiles, fastest first."""
+    batch, qkv, do, (cos, sin) = _inputs(lengths, dtype, device)
+    common = (qkv.detach(), cos, sin, batch.cu_seqlens)
+    o, lse = attention_window._forward(*common, WINDOW)
+    dqkv, delta = torch.empty_like(qkv), torch.zeros_like(lse)
+    tensors = {
+        "forward": (*common, o, lse),
+        "backward_queries": (*common, o, lse, do, dqkv, delta),
+        "backward_keys": (*common, lse, do, dqkv, delta),
+    }
+    found: dict[str, Any] = {}
+    for name, kept in TILES.items():
+        found[name] = []
+        for tiles in CANDIDATES:
+            TILES[name] = tiles
+            try:
+                taken = time_of(
+                    lambda name=name: attention_window.launch(name, tensors[name], qkv, cos, batch.cu_seqlens, WINDOW)
+                )
+            except Exception as error:  # Triton has a class for each way in which tiles do not fit
+                found[name].append(dataclasses.asdict(tiles) | {"failed": f"{type(error).__name__}: {error}"[:200]})
+                continue
+            found[name].append(dataclasses.asdict(tiles) | {"ms": taken})
+        TILES[name] = kept
+        found[name].sort(key=lambda one: one["ms"]["median"] if "ms" in one else float("inf"))
+    return found
+
+
+def _inputs(lengths: list[int], dtype: torch.dtype, device: torch.device) -> tuple[Batch, Tensor, Tensor, tuple[Tensor, Tensor]]:
+    batch = pack([[0] * length for length in lengths]).to(device)
+    qkv_T3NH = torch.randn(sum(lengths), 3, HEADS, HEAD_DIM, device=device, dtype=dtype, requires_grad=True)
+    do_TNH = torch.randn(sum(lengths), HEADS, HEAD_DIM, device=device, dtype=dtype)
+    return batch, qkv_T3NH, do_TNH, rotary_tables(batch.max_seqlen, HEAD_DIM, 10_000.0, device)
+
+
+def _ceilings(device: torch.device, dtype: torch.dtype, time_of: Callable[..., Any], side: int) -> tuple[float, float]:
+    """Bytes a second of a copy, read and written counted, and floating-point operations a second of a product."""
+    a, b, c = torch.randn(3, side, side, device=device, dtype=dtype).unbind()
+    large = torch.randn(4, side, side, device=device, dtype=dtype)
+    other = torch.empty_like(large)
+    copying = time_of(lambda: other.copy_(large))["median"] / 1e3
+    multiplying = time_of(lambda: torch.mm(a, b, out=c))["median"] / 1e3
+    return 2 * large.numel() * large.element_size() / copying, 2 * side**3 / multiplying
+
+
+def _milliseconds(call: Callable[[], object], *, device: torch.device, repeats: int) -> dict[str, Any]:
+    """Of one call, by the device's own clock."""
+    if device.type != "cuda":
+        start = time.perf_counter()
+        call()
+        return summary([1e3 * (time.perf_counter() - start)])
+    for _ in range(3):
+        call()
+    times = []
+    for _ in range(repeats):
+        before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        before.record()
+        for _ in range(TOGETHER):
+            call()
+        after.record()
+        after.synchronize()
+        times.append(before.elapsed_time(after) / TOGETHER)
+    return summary(times)
+
+
+def markdown(record: dict[str, Any]) -> str:
+    """Speeds by row length and the five best tiles of each kernel, as tables."""
+    lines = [f"{record['device']}, {record['dtype']}", ""]
+    lines += ["| rows | way | forward ms | bound | backward ms | bound |", "| --- | --- | ---: | ---: | ---: | ---: |"]
+    for name, column in record["rows"].items():
+        bounds = [max(column[f"{way}_bound_ms"].values()) for way in ("forward", "backward")]
+        for way, times in column.items():
+            if isinstance(times, dict) and "forward_ms" in times:
+                one = [
+                    f"{_spread(times[f'{way_}_ms'])} | {bound:.3f}"
+                    for way_, bound in zip(("forward", "backward"), bounds, strict=True)
+                ]
+                lines.append(f"| {name} | {way} | {one[0]} | {one[1]} |")
+    lines += ["", "| kernel | own | step | warps | stages | ms |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
+    for kernel, choices in record["tiles"].items():
+        for one in choices[:5]:
+            shape = " | ".join(str(one[field.name]) for field in dataclasses.fields(Tiles))
+            lines.append(f"| {kernel} | {shape} | {_spread(one['ms']) if 'ms' in one else one['failed']} |")
+    return "\n".join(lines)
+
+
+def resources_markdown(record: dict[str, Any]) -> str:
+    """One table for each kernel."""
+    lines = []
+    for kernel, choices in record["tiles"].items():
+        names = list(choices[0])
+        lines += [f"{kernel}:", "", "| " + " | ".join(name.replace("_", " ") for name in names) + " |"]
+        lines += ["| " + " | ".join("---:" for _ in names) + " |"]
+        lines += ["| " + " | ".join(f"{one[name]:,}" for name in names) + " |" for one in choices] + [""]
+    return "\n".join(lines)
+
+
+def _spread(times: dict[str, Any]) -> str:
+    return f"{times['median']:.3f} ({times['min']:.3f} – {times['max']:.3f})"
