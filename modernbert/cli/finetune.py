@@ -1,6 +1,7 @@
 """`modernbert finetune RECIPE MODEL key=value …`: each recipe is a command, and its config's fields are the settings."""
 
 import json
+import os
 from typing import Any
 
 import click
@@ -23,6 +24,8 @@ def _run(config: Any, model: str, as_json: bool) -> None:
     from modernbert.train.finetune import finetune
 
     result = finetune(config, model)
+    if os.environ.get("RANK", "0") != "0":  # of torchrun's processes, one speaks
+        return
     click.echo(json.dumps(result.to_json()) if as_json else f"{result.to_markdown()}\n{result.model}")
 
 

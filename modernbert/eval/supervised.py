@@ -107,9 +107,10 @@ def evaluate_file(
         raise DataError(f"{file} has 0 rows; at least one is needed")
     task = (task or task_of(folder)).fit(rows)
     tokenizer, config = tokenizer_of(folder), read_config(folder)
-    encoded = task.encode(rows, tokenizer, max_length or config.max_position_embeddings)
+    longest = max_length or config.max_position_embeddings
+    encoded = task.encode(rows, tokenizer, longest)
     if encoded.cut:
-        tqdm.write(f"{encoded.cut:,} of {len(rows):,} rows were cut to {max_length} tokens", file=sys.stderr)
+        tqdm.write(f"{encoded.cut:,} of {len(rows):,} rows were cut to {longest} tokens", file=sys.stderr)
     trained: Any = load_model(task.head, folder, dtype=torch.float32, device=where)
     trained.model.compute_dtype = choose_dtype(where)
     scores = evaluate_supervised(trained, task, rows, encoded.examples)

@@ -316,7 +316,7 @@ def check(config: FinetuneConfig) -> None:
 
 def prepare(config: FinetuneConfig, folder: Path, tokenizer: Tokenizer) -> Job:
     """Reads and encodes the rows."""
-    found = read_config(folder)
+    found, world = read_config(folder), join(config.device or "auto")
     if config.max_length > found.max_position_embeddings:
         raise ConfigError(f"max_length={config.max_length}: the model reads at most {found.max_position_embeddings} tokens")
     rows = {name: list(read_table(file)) for name, file in (("train", config.train), ("dev", config.dev))}
@@ -329,7 +329,7 @@ def prepare(config: FinetuneConfig, folder: Path, tokenizer: Tokenizer) -> Job:
         encoded = task.encode(some, tokenizer, config.max_length)
         if not any(example.weight for example in encoded.examples):
             raise DataError(f"{some[0][0]} and all that follow: nothing to learn from, no word has a token")
-        if encoded.cut:
+        if encoded.cut and world.leads:
             tqdm.write(f"{name}: {encoded.cut:,} of {len(some):,} rows were cut to {config.max_length} tokens", file=sys.stderr)
         examples[name] = encoded.examples
     return Job(
@@ -337,7 +337,7 @@ def prepare(config: FinetuneConfig, folder: Path, tokenizer: Tokenizer) -> Job:
         task=task,
         folder=folder,
         model_config=task.configure(found).with_(attention_dropout=config.dropout, classifier_dropout=config.dropout),
-        world=join(config.device or "auto"),
+        world=world,
         train=[example for example in examples["train"] if example.weight],
         dev=examples["dev"],
         dev_rows=rows["dev"],

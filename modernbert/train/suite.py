@@ -10,6 +10,7 @@ for each member that lies in the data folder
 import dataclasses
 import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -76,6 +77,8 @@ def run_suite(
     Raises:
         ConfigError, DataError, CheckpointError, TokenizerError: as `finetune`, or no set of the suite is in `data`.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("a suite runs in one process; start several with a GPU, --only and an --out of their own")
     folder, out = resolve_data(data), Path(out)
     start = None if model is None else resolve(model)
     outcomes: list[Outcome] = []

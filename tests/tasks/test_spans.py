@@ -2,9 +2,12 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional as F
 
+from modernbert.batch import pack
 from modernbert.errors import DataError
-from modernbert.tasks.spans import SpanTask, best_span
+from modernbert.tasks.spans import SpanTask, best_span, choice_loss
 from modernbert.text.tokenizer import Tokenizer
 
 CONTEXT = "The capital of France is Paris, and the capital of Italy is Rome; he walked to the café. " * 4
@@ -61,6 +64,19 @@ def test_only_a_task_with_unanswerable_questions_may_answer_with_nothing(tokeniz
     scores[:, 0] = 9  # nowhere
     assert task.decode(rows, examples, [scores]) != [""]
     assert SpanTask(unanswerable=True).decode(rows, examples, [scores]) == [""]
+
+
+@pytest.mark.parametrize("lengths", [[1], [5, 1, 130], [64] * 3])
+def test_the_loss_of_packed_rows_is_the_cross_entropy_of_each_row(lengths):
+    """Value and gradient against PyTorch's, row by row; float32 sums of at most 195 terms."""
+    generator = torch.Generator().manual_seed(0)
+    x_T = (30 * torch.randn(sum(lengths), generator=generator)).requires_grad_()  # far apart: exp alone would overflow
+    at_B = torch.tensor([length // 2 for length in lengths])
+    batch = pack([[1] * length for length in lengths])
+    wanted = sum(F.cross_entropy(row[None], at[None]) for row, at in zip(x_T.split(lengths), at_B, strict=True))
+    found = choice_loss(x_T, batch, at_B)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(torch.autograd.grad(found, x_T), torch.autograd.grad(wanted, x_T))
 
 
 @pytest.mark.parametrize("seed", range(5))

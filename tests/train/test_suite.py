@@ -117,6 +117,12 @@ def test_a_folder_without_any_set_and_classes_that_are_not_named_are_refused(tin
         run_suite((MEMBERS[0], odd), tiny_folder, sets, tmp_path / "out")
 
 
+def test_a_suite_under_torchrun_is_refused_with_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"^a suite runs in one process; start several with a GPU, --only and an --out"):
+        run_suite(MEMBERS, None, tmp_path, tmp_path)
+
+
 def test_the_page_shows_the_table_the_picture_and_the_record(tmp_path):
     outcomes = (
         Outcome(name="a", metric="f1", scores=(0.5, 0.7), learning_rate=1e-4, seconds=90, published=0.8),
