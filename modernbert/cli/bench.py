@@ -39,6 +39,26 @@ def equality() -> None:
 
 
 @bench.command()
+@click.option(
+    "--resources", is_flag=True, help="What each choice of tiles asks of a GPU, compiled here; needs none, takes minutes."
+)
+@click.option("--repeats", default=10, show_default=True, help="Measurements of each figure.")
+@click.option("--device", help="cuda, cuda:1 …; the best one here if not given.")
+@click.option("--table", is_flag=True, help="Markdown tables in place of JSON.")
+def attention(resources: bool, repeats: int, device: str | None, table: bool) -> None:
+    """Window attention on a GPU: our kernels beside FlashAttention, and the best tiles.
+
+    \b
+    modernbert bench attention --table
+    """
+    from modernbert.bench.attention import attention_record, markdown, resources_markdown, resources_record
+
+    record = resources_record() if resources else attention_record(repeats=repeats, device=device)
+    tables = resources_markdown if resources else markdown
+    click.echo(tables(record) if table else json.dumps(record, indent=1))
+
+
+@bench.command()
 @click.option("--parameters", default="150M", show_default=True, help="To spend, embedding included: 150M, 17_000_000.")
 @click.option("--count", default=12, show_default=True, help="How many shapes.")
 @click.option("--tokens", default=65_536, show_default=True, help="In a batch.")

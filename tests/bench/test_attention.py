@@ -13,7 +13,7 @@ def test_every_figure_of_the_record_is_there_and_the_tables_show_them(monkeypatc
     monkeypatch.setattr(bench, "CANDIDATES", [Tiles(own=64, step=64, warps=4, stages=stages) for stages in (1, 2)])
     kept = dict(TILES)
     record = bench.attention_record(tokens=64, device="cpu")
-    assert TILES == kept
+    assert kept == TILES
     (column,) = record["rows"].values()  # no row of 512 fits
     assert column["window"]["forward_ms"]["median"] > column["forward_bound_ms"]["bytes"] > 0
     assert [len(record["tiles"][name]) for name in TILES] == [2, 2, 2]
