@@ -9,6 +9,7 @@ from train.labelled import has_paris, sentences
 
 import modernbert.train.suite as module
 from modernbert.checkpoint.folder import read_config
+from modernbert.cli.recipe_group import recipes_of
 from modernbert.data.labelled import Source
 from modernbert.errors import ConfigError, DataError
 from modernbert.recipes.suites import development, glue
@@ -16,6 +17,8 @@ from modernbert.tasks.sequence import SequenceTask
 from modernbert.train.finetune import FinetuneConfig
 from modernbert.train.suite import Member, run_suite
 from modernbert.train.suite_report import Baseline, Outcome, SuiteReport, report_suite
+
+RECIPES = recipes_of("modernbert.recipes.finetune")
 
 QUICK = FinetuneConfig(
     task=SequenceTask(),
@@ -145,6 +148,12 @@ def test_the_glue_suite_hands_mnli_over_to_the_three_small_tasks():
     assert len(members) == 8 and next(iter(members)) == "mnli"
     assert round(sum(100 * member.published for member in members.values()) / 8, 1) == 88.4  # the paper's average
     assert all(member.config.seeds == (1618, 42, 6033, 3145) for member in members.values())
+    large = {member.name: member for member in glue("large")}
+    assert round(sum(100 * member.published for member in large.values()) / 8, 1) == 90.5  # the paper says 90.4
+    for name, member in large.items():
+        config, help = member.config, " ".join(RECIPES[name].__doc__.split())
+        assert f"Large: learning_rates={config.learning_rates[0]:.0e} ".replace("e-0", "e-") in help
+        assert f"weight_decay={config.weight_decay:.0e} epochs={config.epochs}.".replace("e-0", "e-") in help
 
 
 def test_every_member_of_a_suite_has_a_name_of_its_own_and_follows_what_it_begins_from():
