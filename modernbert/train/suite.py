@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from modernbert.checkpoint.folder import read_config
 from modernbert.checkpoint.names import resolve, resolve_data
 from modernbert.checkpoint.weights import write_json
 from modernbert.data.labelled import Source, write_rows
@@ -121,6 +122,11 @@ def _trained(member: Member, config: FinetuneConfig, start: Path, out: Path, out
         return dataclasses.replace(
             outcome, scores=(accuracy,), seconds=seconds, note=f"zero-shot, by the model of {member.begins_from}"
         )
+    longest = read_config(start).max_position_embeddings
+    if config.max_length > longest:  # longer contexts are read through windows, longer texts lose their end
+        config = dataclasses.replace(config, max_length=longest)
+        note = "; ".join(filter(None, [outcome.note, f"rows of {longest:,} tokens, which the model reads"]))
+        outcome = dataclasses.replace(outcome, note=note)
     try:
         return _with(outcome, finetune(config, start))
     except TrainingError as error:
@@ -142,7 +148,7 @@ def _with(outcome: Outcome, result: FinetuneResult) -> Outcome:
         learning_rate=rate,
         seconds=sum(run.seconds for run in result.runs),
         data={name: dict(found) for name, found in result.record["data"].items()},
-        note=outcome.note + (f"{failed} of {len(result.runs)} runs failed" if failed else ""),
+        note="; ".join(filter(None, [outcome.note, f"{failed} of {len(result.runs)} runs failed" if failed else ""])),
     )
 
 

@@ -120,6 +120,14 @@ def test_a_folder_without_any_set_and_classes_that_are_not_named_are_refused(tin
         run_suite((MEMBERS[0], odd), tiny_folder, sets, tmp_path / "out")
 
 
+def test_a_model_that_reads_less_than_a_recipe_asks_gets_shorter_rows(tiny_folder, sets, tmp_path):
+    long = dataclasses.replace(
+        MEMBERS[0], config=dataclasses.replace(QUICK, max_length=10_000, learning_rates=(1e-3,), seeds=(0,))
+    )
+    report = run_suite((long,), tiny_folder, sets, tmp_path / "out")
+    assert report.outcomes[0].note == "rows of 8,192 tokens, which the model reads" and report.outcomes[0].scores
+
+
 def test_a_suite_under_torchrun_is_refused_with_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match=r"^a suite runs in one process; start several with a GPU, --only and an --out"):
