@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from modernbert.checkpoint.atomic import staged
 from modernbert.checkpoint.int8 import INT8
 from modernbert.checkpoint.names import resolve
-from modernbert.checkpoint.research import config_from_research
+from modernbert.checkpoint.settings import CONFIG, read_config, read_pooling
 from modernbert.checkpoint.weights import (
     INDEX,
     SHARDS,
     WEIGHTS,
     few,
-    read_json,
     read_weights,
     shape,
     weight_names,
@@ -27,8 +26,8 @@ from modernbert.checkpoint.weights import (
     write_json,
     write_weights,
 )
-from modernbert.config import ModelConfig, Pooling
-from modernbert.errors import CheckpointError, ConfigError
+from modernbert.config import ModelConfig
+from modernbert.errors import CheckpointError
 from modernbert.model.encoder import Encoder
 from modernbert.model.heads import (
     Embedder,
@@ -53,8 +52,6 @@ ARCHITECTURES: dict[type[nn.Module], str] = {
 }
 """What `architectures` in config.json calls each class."""
 
-CONFIG = "config.json"
-
 _TASK_PARTS = ("head.", "decoder.", "classifier.", "linear.")
 
 M = TypeVar("M", bound=nn.Module)
@@ -65,46 +62,6 @@ class Saves(Protocol):
     """Whatever writes its own files beside the weights: a tokenizer."""
 
     def save(self, folder: Path) -> None: ...
-
-
-def read_config(folder: str | Path) -> ModelConfig:
-    """Reads a folder's config.json: either spelling, or the settings of the research code.
-
-    Raises:
-        CheckpointError: there is no config.json, or it is not JSON.
-        ConfigError: it describes what is not a ModernBERT.
-    """
-    file = Path(folder) / CONFIG
-    found = read_json(file)
-    try:
-        return config_from_research(found) if "rotary_emb_base" in found else ModelConfig.from_json(found)
-    except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from error
-
-
-def read_pooling(folder: str | Path) -> Pooling:
-    """How the folder's embeddings are pooled: "cls" or "mean".
-
-    A sentence-transformers folder says so in `1_Pooling/config.json`, and that may differ from config.json's
-    `classifier_pooling`, which it leaves as the pre-trained model had it.
-
-    Raises:
-        CheckpointError: it is pooled in another way.
-    """
-    file = Path(folder) / "1_Pooling" / CONFIG
-    if not file.exists():
-        return read_config(folder).classifier_pooling
-    stated = read_json(file)
-    chosen = {name for name, value in stated.items() if name.startswith("pooling_mode_") and value is True}
-    if "pooling_mode" in stated:  # the newer spelling: one string in place of a flag for each mode
-        chosen = {f"pooling_mode={stated['pooling_mode']}"}
-    if chosen in ({"pooling_mode_cls_token"}, {"pooling_mode=cls"}):
-        return "cls"
-    if chosen in ({"pooling_mode_mean_tokens"}, {"pooling_mode=mean"}):
-        return "mean"
-    raise CheckpointError(
-        f"{file} asks for {', '.join(sorted(chosen)) or 'no pooling'}; only the cls token or the mean of tokens is implemented"
-    )
 
 
 def class_of(folder: Path) -> type[nn.Module]:

@@ -8,10 +8,9 @@ X vectors or tokens · E features in · O features out.
 
 import dataclasses
 import json
-import string
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -19,20 +18,25 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modernbert.checkpoint.folder import CONFIG, Saves, load_model, read_config, read_pooling, save_model
-from modernbert.checkpoint.weights import WEIGHTS, read_json, read_weights, shape, write_json
+from modernbert.checkpoint.folder import Saves, load_model, save_model
+from modernbert.checkpoint.settings import (
+    CONFIG,
+    LENGTHS,
+    MODULES,
+    SETTINGS,
+    module_entries,
+    read_config,
+    read_json,
+    read_vector_settings,
+)
+from modernbert.checkpoint.weights import WEIGHTS, read_weights, shape, write_json
 from modernbert.config import ModelConfig, Pooling
 from modernbert.errors import CheckpointError
 from modernbert.model.encoder import Encoder
 from modernbert.model.heads import Embedder, LateInteraction, SequenceClassifier
-
-MODULES = "modules.json"
-SETTINGS = "config_sentence_transformers.json"
-LENGTHS = "sentence_bert_config.json"
-TOKENIZER = "tokenizer_config.json"
+from modernbert.vectors import LateSettings, VectorSettings
 
 Activation = Literal["identity", "tanh", "relu", "gelu", "sigmoid"]
-Similarity = Literal["cosine", "dot", "euclidean", "manhattan", "MaxSim"]
 
 _CLASSES: dict[Activation, str] = {
     "identity": "torch.nn.modules.linear.Identity",
@@ -73,41 +77,10 @@ class Dense:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LateSettings:
-    """How queries and documents become token vectors for MaxSim. Defaults are PyLate's."""
-
-    query_prefix: str = "[Q] "
-    """One token, put behind `[CLS]` of a query; empty for none."""
-    document_prefix: str = "[D] "
-    query_length: int = 32
-    """Tokens of a query, special tokens and prefix included; it is cut there, and filled up to it with `[MASK]` by expansion."""
-    document_length: int = 180
-    query_expansion: bool = True
-    """Whether short queries are filled up with `[MASK]`, which are scored as other tokens are."""
-    attend_to_expansion_tokens: bool = False
-    """Whether other tokens see those masks; if not, the masks see the query, yet not each other."""
-    skiplist_words: tuple[str, ...] = tuple(string.punctuation)
-    """Tokens of documents that are not scored."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Modules:
+class Modules(VectorSettings):
     """What comes after the encoder, in this order: pooling, Dense layers, normalisation."""
 
-    pooling: Pooling | None = "mean"
-    """None gives a vector a token: late interaction."""
     dense: tuple[Dense, ...] = ()
-    normalize: bool = False
-    prompts: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Text to put before a text, by the name of its use, such as "query"."""
-    default_prompt: str | None = None
-    """Name of the prompt for texts that come without one."""
-    include_prompt: bool = True
-    """Whether the prompt's tokens are pooled too."""
-    similarity: Similarity = "cosine"
-    max_seq_length: int | None = None
-    """Longest row in tokens; None is what the encoder reads."""
-    late: LateSettings | None = None
 
 
 def read_modules(folder: str | Path) -> Modules | None:
@@ -120,42 +93,11 @@ def read_modules(folder: str | Path) -> Modules | None:
         CheckpointError: a file is missing or damaged, or asks for what is not implemented; it is named.
     """
     folder = Path(folder)
-    if not (folder / MODULES).exists():
+    settings = read_vector_settings(folder)
+    if settings is None:
         return None
-    pooling: Pooling | None = None
-    dense: list[Dense] = []
-    normalize, include_prompt = False, True
-    for kind, path in _entries(folder):
-        if kind == "Pooling" and not dense:
-            pooling = read_pooling(folder)
-            include_prompt = read_json(path / CONFIG).get("include_prompt", True)
-        elif kind == "Dense" and not normalize:
-            dense.append(_read_dense(path))
-        elif kind == "Normalize":
-            normalize = True
-        elif kind != "Transformer":
-            raise CheckpointError(
-                f"{folder / MODULES} has {kind} in an order or of a kind that is not implemented; "
-                "wanted Transformer, Pooling, Dense (none or several), Normalize"
-            )
-    settings = read_json(folder / SETTINGS) if (folder / SETTINGS).exists() else {}
-    late = None
-    if pooling is None:
-        given = {f.name: settings[f.name] for f in dataclasses.fields(LateSettings) if settings.get(f.name) is not None}
-        given["query_expansion"] = settings.get("do_query_expansion", True)
-        given["skiplist_words"] = tuple(given.get("skiplist_words", string.punctuation))
-        late = LateSettings(**given)
-    return Modules(
-        pooling=pooling,
-        dense=tuple(dense),
-        normalize=normalize,
-        prompts=settings.get("prompts") or {},
-        default_prompt=settings.get("default_prompt_name"),
-        include_prompt=include_prompt,
-        similarity=_similarity(settings.get("similarity_fn_name") or ("MaxSim" if late else "cosine"), folder),
-        max_seq_length=_read_max_seq_length(folder),
-        late=late,
-    )
+    dense = tuple(_read_dense(path) for kind, path in module_entries(folder) if kind == "Dense")
+    return Modules(**vars(settings), dense=dense)
 
 
 def save_sentence_transformer(
@@ -268,22 +210,6 @@ _VERSION = "3.0.0"
 """The release of sentence-transformers whose dialect is written: the first with `similarity_fn_name`."""
 
 
-def _entries(folder: Path) -> list[tuple[str, Path]]:
-    """Class name and folder of each module, in order."""
-    file = folder / MODULES
-    try:
-        listed = json.loads(file.read_text(encoding="utf-8"))
-        entries = [(entry["type"].rpartition(".")[2], folder / entry["path"]) for entry in listed]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(
-            f"{file} is not a list of modules, each with its type and path ({error!r}); fetch it again"
-        ) from error
-    if not entries or entries[0] != ("Transformer", folder):
-        found = f"{entries[0][0]} in {entries[0][1].name}" if entries else "nothing"
-        raise CheckpointError(f"{file} begins with {found}; wanted a Transformer in the folder itself")
-    return entries
-
-
 def _read_dense(path: Path) -> Dense:
     said, found = read_json(path / CONFIG), read_weights(path)
     residual = bool(said.get("use_residual", False))
@@ -338,23 +264,8 @@ def _write_settings(
     (folder / MODULES).write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
 
 
-def _read_max_seq_length(folder: Path) -> int | None:
-    """From the older dialect's own file; in the newer it is the tokenizer's, where a huge number stands for none."""
-    for file, key in ((LENGTHS, "max_seq_length"), (TOKENIZER, "model_max_length")):
-        length = read_json(folder / file).get(key) if (folder / file).exists() else None
-        if isinstance(length, int) and 0 < length < 1_000_000:
-            return length
-    return None
-
-
 def _activation(said: str, where: str | Path) -> Activation:
     name = said.rpartition(".")[2].lower()
     if name not in _FUNCTIONS or not said.startswith("torch.nn."):
         raise CheckpointError(f"{where} asks for the activation {said}; wanted one of {', '.join(_CLASSES.values())}")
     return next(known for known in _CLASSES if known == name)
-
-
-def _similarity(said: str, folder: Path) -> Similarity:
-    if said not in get_args(Similarity):
-        raise CheckpointError(f"{folder / SETTINGS}: similarity_fn_name is {said!r}; wanted {', '.join(get_args(Similarity))}")
-    return next(known for known in get_args(Similarity) if known == said)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from modernbert.checkpoint.int8 import INT8, from_int8, names_from_int8, to_int8
 from modernbert.checkpoint.research import is_research, published_name
+from modernbert.checkpoint.settings import read_json
 from modernbert.errors import CheckpointError
 
 WEIGHTS = "model.safetensors"
@@ -88,26 +89,6 @@ def write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
         raise CheckpointError(
             f"cannot write {file.name} into {file.parent.parent} ({error}); make room, or name another"
         ) from error
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Reads a JSON object.
-
-    Raises:
-        CheckpointError: the file is missing, or is something else.
-    """
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        here = sorted(path.name for path in file.parent.iterdir())[:8] if file.parent.is_dir() else []
-        raise CheckpointError(
-            f"no {file.name} in {file.parent} (it holds: {', '.join(here) or 'nothing'}); wanted a Hugging Face model folder"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read as JSON ({error}); fetch or write it again") from error
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{file} holds a {type(found).__name__}, wanted an object of settings; fetch or write it again")
-    return found
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ import click
 @click.argument("model", metavar="MODEL")
 @click.argument("out", metavar="OUT")
 @click.option("--embedding", is_flag=True, help="Write the encoder with its pooling, whatever head the model has.")
+@click.option("--page", is_flag=True, help="Write a page that runs the model in a browser, with int8 and float32 weights by default.")
 @click.option(
     "--form",
     "forms",
@@ -14,7 +15,7 @@ import click
     type=click.Choice(["fp32", "fp16", "int8", "q4", "q4f16"]),
     help="Which files to write; repeat it for several, leave it out for all.",
 )
-def export(model: str, out: str, embedding: bool, forms: tuple[str, ...]) -> None:
+def export(model: str, out: str, embedding: bool, page: bool, forms: tuple[str, ...]) -> None:
     """Write a model as ONNX files, for runtimes that know no PyTorch.
 
     OUT gets config, tokenizer and `onnx/`, as transformers.js, TEI and sentence-transformers read them. Every file is compared with
@@ -23,11 +24,18 @@ def export(model: str, out: str, embedding: bool, forms: tuple[str, ...]) -> Non
     \b
     modernbert export MODEL OUT
     modernbert export MODEL OUT --form fp32 --form int8 --embedding
+    modernbert export MODEL OUT --page && npm install --prefix OUT && python -m http.server --directory OUT
     """
+    from modernbert.export.browser import export_page
     from modernbert.export.folder import export as write
     from modernbert.export.graph import FORMS
 
-    found = write(model, out, embedding=embedding, forms=forms or tuple(FORMS))
+    if page:
+        if embedding:
+            raise click.UsageError("--page writes the model's head and its embedding: leave --embedding out")
+        found = export_page(model, out, forms=forms or ("int8", "fp32"))
+    else:
+        found = write(model, out, embedding=embedding, forms=forms or tuple(FORMS))
     width = max(len(one.file) for one in found)
     click.echo(f"{'':<{width}}  {'MB':>8}  {'difference':>10}  {'allowed':>8}  {'cosine':>8}")
     for one in found:

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
-from modernbert.engine.rows import Template, list_of
+from modernbert.engine.rows import Template
 from modernbert.engine.runner import Runner
 from modernbert.engine.windows import windows
 from modernbert.errors import ConfigError, TextError
 from modernbert.model.heads import QuestionAnswerer
+from modernbert.text.rows import list_of
 
 
 class Answer(TypedDict):

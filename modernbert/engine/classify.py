@@ -10,10 +10,11 @@ import numpy as np
 
 from modernbert.checkpoint.modules import score_activation
 from modernbert.config import ModelConfig
-from modernbert.engine.rows import list_of, pair_rows, rows_of
+from modernbert.engine.rows import pair_rows
 from modernbert.engine.runner import Runner, sigmoid, softmax
 from modernbert.errors import ConfigError, TextError
 from modernbert.model.heads import SequenceClassifier
+from modernbert.text.rows import list_of, rows_of
 
 
 class Label(TypedDict):
@@ -143,7 +144,7 @@ def _single_or_pair_rows(runner: Runner, items: list[Any], truncate: bool, alone
     """Rows of texts, or of pairs: tuples, or the pipeline's {"text": …, "text_pair": …}; all of one kind."""
     pairs = [_pair(item) for item in items]
     if not any(pairs):
-        return rows_of(runner, items[0] if alone else items, truncate=truncate)
+        return rows_of(runner.tokenizer, items[0] if alone else items, limit=runner.limit, truncate=truncate)
     single = next((number for number, pair in enumerate(pairs) if pair is None), None)
     if single is not None:
         raise TextError(f"text {single} is a single text among pairs; give pairs (text, text_pair) only, or texts only")

@@ -16,19 +16,20 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from modernbert.batch import Batch
-from modernbert.checkpoint.folder import class_of, load_model, read_config, read_pooling
+from modernbert.checkpoint.folder import class_of, load_model
 from modernbert.checkpoint.modules import Modules, read_modules
 from modernbert.checkpoint.names import resolve
+from modernbert.checkpoint.settings import read_config, read_pooling
 from modernbert.engine import answer, classify, embed, fill_mask, tag
 from modernbert.engine.batching import BATCH_TOKENS
 from modernbert.engine.classify import Ranked
-from modernbert.engine.embed import Precision
 from modernbert.engine.hardware import choose_device, choose_dtype, int8_gain, read_dtype
 from modernbert.engine.quantized import quantize_model, sample
 from modernbert.engine.runner import Runner
 from modernbert.engine.tag import Aggregation
 from modernbert.errors import CheckpointError, HardwareError
 from modernbert.text.tokenizer import Tokenizer
+from modernbert.vectors import Precision
 
 
 def load(

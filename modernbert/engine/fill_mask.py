@@ -13,10 +13,10 @@ from torch import Tensor
 
 from modernbert.batch import Batch, pack
 from modernbert.engine.batching import BATCH_TOKENS, each_group
-from modernbert.engine.rows import name, rows_of
 from modernbert.engine.runner import Runner
 from modernbert.errors import ConfigError, TextError
 from modernbert.model.heads import MaskedLM
+from modernbert.text.rows import name, rows_of
 from modernbert.text.tokenizer import Tokenizer
 
 
@@ -38,7 +38,7 @@ def fill_mask(runner: Runner, text: Any, top_k: int) -> list[Any]:
         raise ConfigError(f"top_k={top_k!r}: wanted a number of words from 1 to {runner.config.vocab_size:,}, the vocabulary")
     runner.head(MaskedLM, "fill_mask")
     mask_id = runner.tokenizer.mask_id
-    rows = rows_of(runner, text)
+    rows = rows_of(runner.tokenizer, text, limit=runner.limit)
     for number, row in enumerate(rows):
         if mask_id not in row:
             mask = runner.tokenizer.token(mask_id)

@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from modernbert.batch import Batch
-from modernbert.checkpoint.modules import LateSettings, Modules
-from modernbert.engine.rows import rows_of
+from modernbert.checkpoint.modules import Modules
 from modernbert.engine.runner import Runner
 from modernbert.errors import TokenizerError
 from modernbert.model.expansion import encode_half_seen
+from modernbert.text.rows import rows_of
+from modernbert.vectors import LateSettings
 
 
 def token_vectors(
@@ -32,7 +33,7 @@ def token_vectors(
     """
     prefix, length = (late.query_prefix, late.query_length) if query else (late.document_prefix, late.document_length)
     added = _id_of(runner, prefix)
-    rows = rows_of(runner, texts, truncate=truncate, limit=length - len(added))
+    rows = rows_of(runner.tokenizer, texts, limit=min(length, runner.limit) - len(added), truncate=truncate)
     rows = [[row[0], *added, *row[1:]] for row in rows]
 
     def compute(batch: Batch) -> Tensor:

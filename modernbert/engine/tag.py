@@ -11,11 +11,12 @@ from typing import Any, Literal, NamedTuple, TypedDict
 import numpy as np
 
 from modernbert.engine.classify import label_names
-from modernbert.engine.rows import Template, list_of
+from modernbert.engine.rows import Template
 from modernbert.engine.runner import Runner, softmax
 from modernbert.engine.windows import stitch, windows
 from modernbert.errors import ConfigError, TextError
 from modernbert.model.heads import TokenClassifier
+from modernbert.text.rows import list_of
 from modernbert.text.tokenizer import Tokenizer
 
 Aggregation = Literal["simple", "first", "average", "max"]

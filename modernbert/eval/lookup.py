@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from modernbert.checkpoint.folder import load_model, read_config
+from modernbert.checkpoint.folder import load_model
 from modernbert.checkpoint.names import resolve
+from modernbert.checkpoint.settings import read_config
 from modernbert.data.lookups import DEPTHS, lookups, pairs_of
 from modernbert.engine.engine import tokenizer_of
 from modernbert.engine.hardware import choose_device, choose_dtype, commit, environment

@@ -16,8 +16,9 @@ from torch import nn
 from tqdm import tqdm
 
 from modernbert.batch import Batch, pack
-from modernbert.checkpoint.folder import class_of, load_model, read_config
+from modernbert.checkpoint.folder import class_of, load_model
 from modernbert.checkpoint.names import resolve
+from modernbert.checkpoint.settings import read_config
 from modernbert.data.tables import read_table
 from modernbert.engine.batching import BATCH_TOKENS, each_group
 from modernbert.engine.classify import label_names

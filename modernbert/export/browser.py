@@ -7,15 +7,17 @@ vectors/                               its encoder, for embedding and search
 package.json                           what `npm install` puts beside it: transformers.js and its WebAssembly
 """
 
+import dataclasses
 import shutil
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 from modernbert.checkpoint.atomic import staged
-from modernbert.checkpoint.folder import class_of, read_pooling
+from modernbert.checkpoint.folder import class_of
 from modernbert.checkpoint.modules import Modules, read_modules
 from modernbert.checkpoint.names import resolve
+from modernbert.checkpoint.settings import read_pooling
 from modernbert.checkpoint.weights import write_json
 from modernbert.errors import CheckpointError
 from modernbert.export.check import Agreement
@@ -54,7 +56,8 @@ def export_page(
     sections = {"words": False, "vectors": True} if head is MaskedLM else {"vectors": True}
     found = []
     for section, embedding in sections.items():
-        found += export(folder, out / section, embedding=embedding, forms=forms)
+        for one in export(folder, out / section, embedding=embedding, forms=forms):
+            found.append(dataclasses.replace(one, file=f"{section}/{one.file}"))
     with staged(out) as stage:
         for name in STATIC:
             shutil.copyfile(str(resources.files("modernbert.export") / "page" / name), stage / name)

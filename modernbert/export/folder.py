@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 
 from modernbert.checkpoint.atomic import staged
-from modernbert.checkpoint.folder import CONFIG, class_of, config_json, load_model, read_pooling
-from modernbert.checkpoint.modules import LENGTHS, MODULES, SETTINGS, Modules, read_modules, write_modules
+from modernbert.checkpoint.folder import class_of, config_json, load_model
+from modernbert.checkpoint.modules import Modules, read_modules, write_modules
 from modernbert.checkpoint.names import resolve
+from modernbert.checkpoint.settings import CONFIG, LENGTHS, MODULES, SETTINGS, read_pooling
 from modernbert.checkpoint.weights import write_json
 from modernbert.config import ModelConfig
 from modernbert.engine.engine import tokenizer_of

@@ -28,9 +28,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from modernbert.checkpoint.folder import load_model, read_config, save_model
+from modernbert.checkpoint.folder import load_model, save_model
 from modernbert.checkpoint.lock import alone_in
 from modernbert.checkpoint.names import resolve
+from modernbert.checkpoint.settings import read_config
 from modernbert.checkpoint.weights import read_weights, write_json
 from modernbert.config import ModelConfig
 from modernbert.data.tables import read_table

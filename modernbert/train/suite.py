@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from modernbert.checkpoint.folder import read_config
 from modernbert.checkpoint.names import resolve, resolve_data
+from modernbert.checkpoint.settings import read_config
 from modernbert.checkpoint.weights import write_json
 from modernbert.data.labelled import Source, write_rows
 from modernbert.data.tables import read_table

@@ -9,7 +9,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from modernbert.batch import pack
-from modernbert.checkpoint.folder import ARCHITECTURES, load_model, read_config, read_pooling, save_model
+from modernbert.checkpoint.folder import ARCHITECTURES, load_model, save_model
+from modernbert.checkpoint.settings import read_config, read_pooling
 from modernbert.checkpoint.weights import read_weights
 from modernbert.config import ModelConfig
 from modernbert.errors import CheckpointError, ConfigError

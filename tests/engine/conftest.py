@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from modernbert.checkpoint.folder import load_model, read_config, save_model
+from modernbert.checkpoint.folder import load_model, save_model
+from modernbert.checkpoint.settings import read_config
 from modernbert.text.tokenizer import Tokenizer
 
 

@@ -7,9 +7,10 @@ import pytest
 from transformers import pipeline
 
 from modernbert.engine.engine import load
-from modernbert.engine.rows import TruncationWarning, shares
+from modernbert.engine.rows import shares
 from modernbert.errors import CheckpointError, ConfigError, TextError
 from modernbert.model.heads import SequenceClassifier
+from modernbert.text.rows import TruncationWarning
 
 CLOSE = 1e-4
 """The project's promise for scores: float32 on both sides, summed in another order; 1e-6 is found."""

@@ -9,12 +9,12 @@ from transformers import pipeline
 from modernbert.batch import pack
 from modernbert.checkpoint.folder import load_model
 from modernbert.checkpoint.modules import Dense, Modules, save_sentence_transformer
-from modernbert.engine.embed import quantize
 from modernbert.engine.engine import load
-from modernbert.engine.rows import TruncationWarning
 from modernbert.errors import CheckpointError, ConfigError, TextError
 from modernbert.model.heads import Embedder, LateInteraction
+from modernbert.text.rows import TruncationWarning
 from modernbert.text.tokenizer import Tokenizer
+from modernbert.vectors import quantize
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*word_embedding_dimension.*"),  # 6.x reads the older key, and says that it is old

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from modernbert.checkpoint.folder import load_model, read_config, save_model
-from modernbert.checkpoint.modules import Dense, LateSettings, Modules, save_late_interaction, save_sentence_transformer
+from modernbert.checkpoint.folder import load_model, save_model
+from modernbert.checkpoint.modules import Dense, Modules, save_late_interaction, save_sentence_transformer
+from modernbert.checkpoint.settings import read_config
 from modernbert.model.heads import (
     Embedder,
     LateInteraction,
@@ -17,6 +18,7 @@ from modernbert.model.heads import (
 )
 from modernbert.model.init import init_weights
 from modernbert.text.tokenizer import Tokenizer
+from modernbert.vectors import LateSettings
 
 HEADS = {
     "masked_lm": MaskedLM,

@@ -15,12 +15,14 @@ import modernbert
 from modernbert.errors import CheckpointError
 from modernbert.export.browser import export_page
 
+onnxruntime = pytest.importorskip("onnxruntime")
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM, NPM = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("npm")
 needs_browser = pytest.mark.skipif(not (CHROMIUM and NPM), reason="needs chromium and npm")
 
 LONG = "It was the best of times, it was the worst of times; seven days make a week. " * 8
 """Longer than the model's window, and than the two blocks that the exported band cuts it into."""
+TEXTS = ["def add(a, b):", LONG, "x"]
 QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-quic")
 SOFTWARE_WEBGPU = (
     "--enable-unsafe-webgpu",
@@ -93,37 +95,42 @@ def test_the_page_fills_a_mask_when_it_opens_and_again_when_asked(page, tiny_fol
 
 
 @needs_browser
-@pytest.mark.parametrize("device", ["wasm", "webgpu"])
-def test_words_and_vectors_are_the_engines(page, tiny_folder, device):
-    """float32 both, in another order of sums: within 1e-4; WebGPU here is Chromium's software adapter: within 1e-3."""
-    if device == "webgpu" and not page.evaluate("async () => Boolean(await navigator.gpu?.requestAdapter())"):
-        pytest.skip("this Chromium has no WebGPU")
-    engine, bound = modernbert.load(tiny_folder), 1e-4 if device == "wasm" else 1e-3
-    texts = ["def add(a, b):", LONG, "x"]
-    vectors = np.array(call(page, "embed", texts, device=device))
-    assert np.abs(vectors - engine.embed(texts, normalize=True)).max() < bound
-    (mine, theirs) = call(page, "fillMask", LONG + "a [MASK]", 3, device=device), engine.fill_mask(LONG + "a [MASK]", 3)
-    assert [word["score"] for word in mine] == pytest.approx([word["score"] for word in theirs], abs=bound)
+def test_words_and_vectors_are_the_engines(page, tiny_folder):
+    """float32 both, in another order of sums."""
+    engine, masked = modernbert.load(tiny_folder), LONG + "a [MASK]"
+    vectors = np.array(call(page, "embed", TEXTS))
+    assert np.abs(vectors - engine.embed(TEXTS, normalize=True)).max() < 1e-4
+    mine, theirs = call(page, "fillMask", masked, 3), engine.fill_mask(masked, 3)
+    assert [word["score"] for word in mine] == pytest.approx([word["score"] for word in theirs], abs=1e-4)
     assert [word["token"] for word in mine] == [word["token"] for word in theirs]
 
 
 @needs_browser
-@pytest.mark.parametrize("device", ["wasm", "webgpu"])
-@pytest.mark.parametrize(("dtype", "cosine"), [("q8", 0.99), ("q4", 0.9)])
-def test_fewer_bits_keep_the_direction_of_vectors(page, tiny_folder, dtype, cosine, device):
-    """The weights of this model are random and large, which is the worst case for few bits."""
-    texts = ["def add(a, b):", LONG]
-    vectors = np.array(call(page, "embed", texts, dtype=dtype, device=device))
-    assert (vectors * modernbert.load(tiny_folder).embed(texts, normalize=True)).sum(-1).min() > cosine
+@pytest.mark.parametrize(("dtype", "device"), [("q8", "wasm"), ("q4", "wasm"), ("fp32", "webgpu"), ("q4", "webgpu")])
+def test_the_browser_computes_what_onnx_runtime_does(page, site, tiny_folder, dtype, device):
+    """From the same file, so the bits lost are the same. WebGPU, here Chromium's software adapter, is known for wrong values: within
+    1e-3 it has none. In int8 the browser's products round otherwise (its sums are of 16 bits): a whole step is 8e-3."""
+    if device == "webgpu" and not page.evaluate("async () => Boolean(await navigator.gpu?.requestAdapter())"):
+        pytest.skip("this Chromium has no WebGPU")
+    file = {"fp32": "model.onnx", "q8": "model_quantized.onnx", "q4": "model_q4.onnx"}[dtype]
+    session, tokenizer = onnxruntime.InferenceSession(site / "vectors" / "onnx" / file), modernbert.load(tiny_folder).tokenizer
+    for text, vector in zip(TEXTS, call(page, "embed", TEXTS, dtype=dtype, device=device), strict=True):
+        ids = np.array(tokenizer.encode([text]), dtype=np.int64)
+        (expected,) = session.run(["sentence_embedding"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+        expected = expected[0] / np.linalg.norm(expected[0])
+        assert np.abs(np.array(vector) - expected).max() < (1e-2 if dtype == "q8" else 1e-3)
 
 
 @needs_browser
 def test_search_orders_texts_as_the_engine_does(page, tiny_folder):
     engine, texts = modernbert.load(tiny_folder), ["Rome is in Italy.", "def add(a, b):", "Seven days make a week."]
+    page.select_option("#dtype", "fp32")
+    page.select_option("#device", "wasm")
+    page.wait_for_function("document.body.dataset.state != 'working'")
     page.fill("#query", "A week has seven days.")
     page.fill("#texts", "\n".join(texts) + "\n\n")
     page.click("#search button")
-    page.wait_for_selector("#ranked li")
+    page.wait_for_function("document.body.dataset.state != 'working'")
     scores = engine.embed(texts, normalize=True) @ engine.embed("A week has seven days.", normalize=True)
     shown = page.locator("#ranked li").evaluate_all("lines => lines.map(line => line.firstChild.textContent)")
     assert shown == [texts[i] for i in np.argsort(-scores)]
@@ -139,7 +146,7 @@ def test_a_text_without_a_mask_is_answered_by_a_message(page):
 
 def test_the_page_says_which_models_lie_beside_it(tiny_folder, tmp_path):
     found = export_page(tiny_folder, tmp_path, forms=("int8",))
-    assert [one.file for one in found] == ["model_quantized.onnx"] * 2
+    assert [one.file for one in found] == ["words/model_quantized.onnx", "vectors/model_quantized.onnx"]
     assert json.loads((tmp_path / "page.json").read_text())["models"] == {"words": ["q8"], "vectors": ["q8"]}
     assert {"index.html", "app.js", "style.css", "package.json"} <= {path.name for path in tmp_path.iterdir()}
 

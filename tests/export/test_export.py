@@ -10,8 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from modernbert import cli
-from modernbert.checkpoint.folder import class_of, load_model, read_config
+from modernbert.checkpoint.folder import class_of, load_model
 from modernbert.checkpoint.modules import Modules, read_modules
+from modernbert.checkpoint.settings import read_config
 from modernbert.engine.engine import load
 from modernbert.errors import ConfigError, ExportError
 from modernbert.export import check

@@ -5,7 +5,8 @@ import transformers
 from transformers.models.auto import configuration_auto, modeling_auto
 
 import modernbert.hf
-from modernbert.checkpoint.folder import ARCHITECTURES, load_model, read_config, save_model
+from modernbert.checkpoint.folder import ARCHITECTURES, load_model, save_model
+from modernbert.checkpoint.settings import read_config
 from modernbert.text.tokenizer import Tokenizer
 
 OURS = {name: cls for cls, name in ARCHITECTURES.items() if hasattr(transformers, name)}

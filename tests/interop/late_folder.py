@@ -11,10 +11,11 @@ import numpy as np
 import tokenizers
 import torch
 
-from modernbert.checkpoint.modules import LateSettings, save_late_interaction
+from modernbert.checkpoint.modules import save_late_interaction
 from modernbert.config import ModelConfig
 from modernbert.model.heads import LateInteraction
 from modernbert.text.tokenizer import ROLES, Tokenizer
+from modernbert.vectors import LateSettings
 
 WORDS = ["the", "capital", "of", "france", "is", "paris", "and", "italy", "has", "rome", "he", "walked", "to", "store", "week"]
 WORDS += ["seven", "days", "where"]

@@ -9,12 +9,12 @@ import torch
 from interop.late_folder import DOCUMENTS, QUERIES, write
 from sentence_transformers import MultiVectorEncoder
 
-from modernbert.checkpoint.folder import read_config
-from modernbert.checkpoint.modules import LateSettings, Modules, load_late_interaction, read_modules, save_sentence_transformer
-from modernbert.checkpoint.weights import read_json
+from modernbert.checkpoint.modules import Modules, load_late_interaction, read_modules, save_sentence_transformer
+from modernbert.checkpoint.settings import read_config, read_json
 from modernbert.engine.engine import load
 from modernbert.errors import CheckpointError, TextError, TokenizerError
 from modernbert.model.heads import Embedder
+from modernbert.vectors import LateSettings
 
 GOLDEN = json.loads((Path(__file__).parent / "pylate_golden.json").read_text())["cases"]
 CASES = {

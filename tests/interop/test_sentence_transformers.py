@@ -11,7 +11,7 @@ from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 
 from modernbert.batch import pack
-from modernbert.checkpoint.folder import load_model, read_config
+from modernbert.checkpoint.folder import load_model
 from modernbert.checkpoint.modules import (
     Dense,
     Modules,
@@ -20,7 +20,7 @@ from modernbert.checkpoint.modules import (
     save_sentence_transformer,
     score_activation,
 )
-from modernbert.checkpoint.weights import read_json
+from modernbert.checkpoint.settings import read_config, read_json
 from modernbert.errors import CheckpointError
 from modernbert.model.encoder import Encoder
 from modernbert.model.heads import Embedder, SequenceClassifier, pool

@@ -10,9 +10,9 @@ import pytest
 from safetensors import safe_open
 
 import modernbert.hf
-from modernbert.checkpoint.folder import load_model, read_config
+from modernbert.checkpoint.folder import load_model
 from modernbert.checkpoint.modules import Modules, save_cross_encoder, save_sentence_transformer
-from modernbert.checkpoint.weights import read_json
+from modernbert.checkpoint.settings import read_config, read_json
 from modernbert.model.heads import Embedder, SequenceClassifier
 from modernbert.text.tokenizer import Tokenizer
 

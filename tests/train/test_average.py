@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from modernbert.checkpoint.folder import load_model, read_config
+from modernbert.checkpoint.folder import load_model
+from modernbert.checkpoint.settings import read_config
 from modernbert.checkpoint.training_state import load_state, save_state, state_folder
 from modernbert.errors import CheckpointError
 from modernbert.model.heads import MaskedLM

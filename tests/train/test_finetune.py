@@ -15,7 +15,8 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
-from modernbert.checkpoint.folder import load_model, read_config, save_model
+from modernbert.checkpoint.folder import load_model, save_model
+from modernbert.checkpoint.settings import read_config
 from modernbert.data.tables import read_table
 from modernbert.errors import CheckpointError, ConfigError, DataError
 from modernbert.eval.supervised import answers_of, evaluate_supervised

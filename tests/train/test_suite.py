@@ -8,7 +8,7 @@ import pytest
 from train.labelled import has_paris, sentences
 
 import modernbert.train.suite as module
-from modernbert.checkpoint.folder import read_config
+from modernbert.checkpoint.settings import read_config
 from modernbert.cli.recipe_group import recipes_of
 from modernbert.data.labelled import Source
 from modernbert.errors import ConfigError, DataError
