@@ -15,6 +15,7 @@ from modernbert.errors import TextError
 @click.argument("question", required=False)
 @click.argument("context", required=False)
 @inputs.model
+@inputs.dtype
 @inputs.files
 @inputs.column("question", "the question")
 @inputs.column("context", "the text with the answer")
@@ -26,6 +27,7 @@ def answer(
     question: str | None,
     context: str | None,
     model: str | None,
+    dtype: str | None,
     files: tuple[str, ...],
     question_column: str,
     context_column: str,
@@ -49,7 +51,7 @@ def answer(
     if question is not None and context is not None:
         places.insert(0, "the text")
         read.insert(0, (_utf8(question), _utf8(context) if context != "-" else _standard_input()))
-    engine = modernbert.load(model)
+    engine = modernbert.load(model, dtype=dtype)
     with inputs.named(places):
         found = engine.answer(
             [one[0] for one in read],

@@ -11,6 +11,7 @@ from modernbert.cli import inputs
 @click.command()
 @click.argument("texts", metavar="[TEXT]...", nargs=-1)
 @inputs.model
+@inputs.dtype
 @inputs.files
 @inputs.column("text", "the text")
 @click.option("--pair-column", metavar="NAME", help="The column that holds the second text of a pair, where there are pairs.")
@@ -21,6 +22,7 @@ from modernbert.cli import inputs
 def classify(
     texts: tuple[str, ...],
     model: str | None,
+    dtype: str | None,
     files: tuple[str, ...],
     text_column: str,
     pair_column: str | None,
@@ -42,7 +44,7 @@ def classify(
         raise click.UsageError("--pair-column goes with --file alone, and not with --labels")
     columns = (text_column, pair_column) if pair_column else (text_column,)
     places, read = inputs.read_inputs(texts, files, columns)
-    engine = modernbert.load(model)
+    engine = modernbert.load(model, dtype=dtype)
     singles = [one[0] for one in read]
     with inputs.named(places):
         if labels is None:

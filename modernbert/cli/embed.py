@@ -12,6 +12,7 @@ from modernbert.cli import inputs
 @click.command()
 @click.argument("texts", metavar="[TEXT]...", nargs=-1)
 @inputs.model
+@inputs.dtype
 @inputs.files
 @inputs.column("text", "the text")
 @click.option("-o", "--out", metavar="FILE", help="Where the vectors go: .npy, .parquet or .jsonl; left out, they are printed.")
@@ -31,6 +32,7 @@ from modernbert.cli import inputs
 def embed(
     texts: tuple[str, ...],
     model: str | None,
+    dtype: str | None,
     files: tuple[str, ...],
     text_column: str,
     out: str | None,
@@ -55,7 +57,7 @@ def embed(
     if out is not None:
         check_vectors_path(out)
     places, read = inputs.read_inputs(texts, files, (text_column,))
-    engine = modernbert.load(model)
+    engine = modernbert.load(model, dtype=dtype)
     given = [text for (text,) in read]
     with inputs.named(places):
         vectors = engine.embed(

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
 import modernbert
+from modernbert.cli import inputs
 
 _model = click.argument("model", metavar="MODEL")
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object in place of the table.")
@@ -22,10 +23,11 @@ def evaluate() -> None:
 
 @evaluate.command()
 @_model
+@inputs.dtype
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--length", default=1024, show_default=True, help="Tokens of a row; whole documents are cut to rows.")
 @_json
-def masked(model: str, files: tuple[Path, ...], length: int, as_json: bool) -> None:
+def masked(model: str, dtype: str | None, files: tuple[Path, ...], length: int, as_json: bool) -> None:
     """Bits per masked byte, and top-1 accuracy.
 
     15 % of the tokens of each FILE become [MASK]; the model says what they were. Bits per byte compare between vocabularies.
@@ -35,21 +37,22 @@ def masked(model: str, files: tuple[Path, ...], length: int, as_json: bool) -> N
     """
     from modernbert.eval.masked import evaluate_masked
 
-    _show(evaluate_masked(modernbert.load(model), files, length=length), as_json)
+    _show(evaluate_masked(modernbert.load(model, dtype=dtype), files, length=length), as_json)
 
 
 @evaluate.command()
 @_model
+@inputs.dtype
 @click.argument("file", type=click.Path(path_type=Path))
 @_json
-def cloze(model: str, file: Path, as_json: bool) -> None:
+def cloze(model: str, dtype: str | None, file: Path, as_json: bool) -> None:
     """How often the first guesses hold the answer.
 
     FILE is .jsonl; each line has a `text` with one [MASK], its `answer`, and a `kind`.
     """
     from modernbert.eval.cloze import evaluate_cloze
 
-    _show(evaluate_cloze(modernbert.load(model), file), as_json)
+    _show(evaluate_cloze(modernbert.load(model, dtype=dtype), file), as_json)
 
 
 @evaluate.command()
@@ -156,11 +159,10 @@ def lookup(model: str, tokens: str, rows: int, device: str | None, as_json: bool
 @click.argument("settings", metavar="[KEY=VALUE]...", nargs=-1)
 @click.option("--out", required=True, metavar="FOLDER", help="Gets jobs, rows, table and picture; goes on where it was.")
 @click.option("--only", metavar="NAMES", default="", help="These tasks alone, with commas between.")
-@click.option("--size", type=click.Choice(["base", "large"]), default="base", show_default=True, help="Whose best settings.")
-def glue(model: str, data: str, settings: tuple[str, ...], out: str, only: str, size: Literal["base", "large"]) -> None:
+def glue(model: str, data: str, settings: tuple[str, ...], out: str, only: str) -> None:
     """GLUE, as the paper did it.
 
-    Fine-tunes MODEL for every task with the best settings of ModernBERT and four seeds; RTE, MRPC and STS-B begin from the MNLI
+    Fine-tunes MODEL for every task with the best settings of ModernBERT-base and four seeds; RTE, MRPC and STS-B begin from the MNLI
     model. DATA is a folder in the layout of nyu-mll/glue, that name itself, or a folder with glue_sst2/train.jsonl.gz and so on.
     KEY=VALUE changes a setting of every task.
 
@@ -170,7 +172,29 @@ def glue(model: str, data: str, settings: tuple[str, ...], out: str, only: str, 
     from modernbert.cli.suites import chosen, run
     from modernbert.recipes.suites import glue as members
 
-    run(chosen(members(size), settings, only), model, data, out)
+    run(chosen(members(), settings, only), model, data, out)
+
+
+@evaluate.command()
+@_model
+@click.argument("texts", metavar="[TEXT]...", nargs=-1)
+@inputs.files
+@inputs.column("text", "the text")
+@_json
+def int8(model: str, texts: tuple[str, ...], files: tuple[str, ...], text_column: str, as_json: bool) -> None:
+    """What int8 loses against float32 on a CPU.
+
+    Cosines of states, and the error of each layer, on your texts.
+
+    \b
+    modernbert eval int8 runs/mine/model --file texts.jsonl
+    """
+    from modernbert.engine.quantized_report import int8_report
+
+    places, read = inputs.read_inputs(texts, files, (text_column,))
+    with inputs.named(places):
+        found = int8_report(model, [text for (text,) in read])
+    _show(found, as_json)
 
 
 def _show(result: Any, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 import modernbert
+from modernbert.cli import inputs
 from modernbert.cli.inputs import on_one_line
 from modernbert.cli.texts import read_texts
 from modernbert.errors import TextError
@@ -15,9 +16,10 @@ from modernbert.errors import TextError
 @click.command("fill-mask")
 @click.argument("texts", metavar="TEXT...", nargs=-1, required=True)
 @click.option("--model", metavar="NAME_OR_FOLDER", help="A packaged model, a folder, or a name on the hub; left out, our own.")
+@inputs.dtype
 @click.option("--top-k", type=click.IntRange(min=1), default=5, show_default=True, help="How many words for each mask.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line a text, as transformers' fill-mask pipeline returns it.")
-def fill_mask(texts: tuple[str, ...], model: str | None, top_k: int, as_json: bool) -> None:
+def fill_mask(texts: tuple[str, ...], model: str | None, dtype: str | None, top_k: int, as_json: bool) -> None:
     """The likeliest words at each [MASK].
 
     Each TEXT holds one [MASK] or more; `-` reads texts from standard input, one a line.
@@ -26,7 +28,7 @@ def fill_mask(texts: tuple[str, ...], model: str | None, top_k: int, as_json: bo
     modernbert fill-mask "The capital of France is [MASK]."
     modernbert fill-mask --json --top-k 1 - < sentences.txt
     """
-    engine = modernbert.load(model)
+    engine = modernbert.load(model, dtype=dtype)
     for place, text in read_texts(texts):
         try:
             found = engine.fill_mask(text, top_k=top_k)

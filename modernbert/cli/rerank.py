@@ -12,6 +12,7 @@ from modernbert.cli import inputs
 @click.argument("query")
 @click.argument("documents", metavar="[DOCUMENT]...", nargs=-1)
 @inputs.model
+@inputs.dtype
 @inputs.files
 @inputs.column("text", "the document")
 @click.option("--top-k", type=click.IntRange(min=1), help="How many to print; left out, all.")
@@ -21,6 +22,7 @@ def rerank(
     query: str,
     documents: tuple[str, ...],
     model: str | None,
+    dtype: str | None,
     files: tuple[str, ...],
     text_column: str,
     top_k: int | None,
@@ -36,7 +38,7 @@ def rerank(
     modernbert rerank --model FOLDER "how tall is it" --file documents.jsonl --top-k 10
     """
     places, read = inputs.read_inputs(documents, files, (text_column,))
-    engine = modernbert.load(model)
+    engine = modernbert.load(model, dtype=dtype)
     with inputs.named(places):
         found = engine.rerank(query, [text for (text,) in read], top_k, truncate=truncate)
     for one in found:

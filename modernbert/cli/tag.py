@@ -12,6 +12,7 @@ from modernbert.cli import inputs
 @click.command()
 @click.argument("texts", metavar="[TEXT]...", nargs=-1)
 @inputs.model
+@inputs.dtype
 @inputs.files
 @inputs.column("text", "the text")
 @click.option(
@@ -23,7 +24,13 @@ from modernbert.cli import inputs
 )
 @inputs.as_json("a text, as transformers' token-classification pipeline returns it")
 def tag(
-    texts: tuple[str, ...], model: str | None, files: tuple[str, ...], text_column: str, aggregation: Any, as_json: bool
+    texts: tuple[str, ...],
+    model: str | None,
+    dtype: str | None,
+    files: tuple[str, ...],
+    text_column: str,
+    aggregation: Any,
+    as_json: bool,
 ) -> None:
     """The entities in texts.
 
@@ -34,7 +41,7 @@ def tag(
     modernbert tag --model FOLDER "Ada Lovelace lived in London."
     """
     places, read = inputs.read_inputs(texts, files, (text_column,))
-    engine = modernbert.load(model)
+    engine = modernbert.load(model, dtype=dtype)
     given = [text for (text,) in read]
     with inputs.named(places):
         found = engine.tag(given, aggregation)

@@ -109,23 +109,8 @@ def quantize_model(model: nn.Module, batch: Batch, bound: float = BOUND) -> list
     """
     encoder = model if isinstance(model, Encoder) else model.model
     assert isinstance(encoder, Encoder)
-    tried: dict[str, tuple[Int8Linear, float]] = {}
-    linears = {name: module for name, module in encoder.layers.named_modules(prefix="layers") if isinstance(module, nn.Linear)}
-
-    def trial(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
-        def hook(linear: nn.Module, inputs: tuple[Tensor], y_TO: Tensor) -> None:
-            assert isinstance(linear, nn.Linear)
-            made = Int8Linear(linear.weight)
-            tried[name] = made, (torch.dist(made(*inputs), y_TO) / torch.dist(y_TO, y_TO.mean(0))).item()
-
-        return hook
-
-    hooks = [linear.register_forward_hook(trial(name)) for name, linear in linears.items()]
     encoder.compute_dtype = torch.float32
-    with torch.no_grad():
-        encoder(batch)
-    for handle in hooks:
-        handle.remove()
+    tried = try_layers(encoder, batch)
     for name, (made, error) in tried.items():
         if error <= bound:
             encoder.set_submodule(name, made)
@@ -135,3 +120,24 @@ def quantize_model(model: nn.Module, batch: Batch, bound: float = BOUND) -> list
     encoder.embeddings.set_submodule("tok_embeddings", rows)
     model.float()
     return [LayerError(name=name, error=error, int8=error <= bound) for name, (_, error) in tried.items()]
+
+
+def try_layers(encoder: Encoder, batch: Batch) -> dict[str, tuple[Int8Linear, float]]:
+    """Each Linear of the encoder in int8 with its `LayerError.error`, on the inputs that the batch gives it in float32."""
+    tried: dict[str, tuple[Int8Linear, float]] = {}
+
+    def trial(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
+        def hook(linear: nn.Module, inputs: tuple[Tensor], y_TO: Tensor) -> None:
+            assert isinstance(linear, nn.Linear)
+            made = Int8Linear(linear.weight)
+            tried[name] = made, (torch.dist(made(*inputs), y_TO) / torch.dist(y_TO, y_TO.mean(0))).item()
+
+        return hook
+
+    linears = {name: module for name, module in encoder.layers.named_modules(prefix="layers") if isinstance(module, nn.Linear)}
+    hooks = [linear.register_forward_hook(trial(name)) for name, linear in linears.items()]
+    with torch.no_grad():
+        encoder(batch)
+    for handle in hooks:
+        handle.remove()
+    return tried

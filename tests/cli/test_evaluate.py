@@ -21,7 +21,7 @@ class FakeResult:
 def fakes(monkeypatch):
     monkeypatch.setattr(modernbert.eval.masked, "evaluate_masked", lambda engine, files, length: FakeResult())
     monkeypatch.setattr(modernbert.eval.cloze, "evaluate_cloze", lambda engine, file: FakeResult())
-    monkeypatch.setitem(vars(modernbert), "load", lambda name: object())
+    monkeypatch.setitem(vars(modernbert), "load", lambda name, dtype=None: object())
 
 
 @pytest.mark.parametrize("suite", ["masked", "cloze"])

@@ -25,7 +25,7 @@ class FakeEngine:
 @pytest.fixture(autouse=True)
 def fake_engine(monkeypatch):
     loaded = []
-    monkeypatch.setitem(vars(modernbert), "load", lambda name=None: loaded.append(name) or FakeEngine())
+    monkeypatch.setitem(vars(modernbert), "load", lambda name=None, dtype=None: loaded.append(name) or FakeEngine())
     return loaded
 
 

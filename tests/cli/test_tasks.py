@@ -61,7 +61,7 @@ class FakeEngine:
 @pytest.fixture(autouse=True)
 def engine(monkeypatch):
     fake = FakeEngine()
-    monkeypatch.setitem(vars(modernbert), "load", lambda name=None: fake)
+    monkeypatch.setitem(vars(modernbert), "load", lambda name=None, dtype=None: fake)
     return fake
 
 
