@@ -32,8 +32,8 @@ from modernbert.kernels.rope import rotary_tables
 
 TOKENS, HEADS, HEAD_DIM, WINDOW = 65_536, 12, 64, 64
 CANDIDATES = [
-    Tiles(own=own, step=step, warps=warps, stages=stages, registers=registers)
-    for own, step, warps, stages, registers in (
+    Tiles(own=own, step=step, warps=warps, stages=stages, register_cap=cap)
+    for own, step, warps, stages, cap in (
         *itertools.product((64,), (32, 64), (4,), (1, 2), (None, 128, 168)),
         *itertools.product((128,), (32, 64), (4, 8), (1, 2), (None,)),
         (64, 64, 4, 3, None),
@@ -213,7 +213,11 @@ def markdown(record: dict[str, Any]) -> str:
                     for way_, bound in zip(("forward", "backward"), bounds, strict=True)
                 ]
                 lines.append(f"| {name} | {way} | {one[0]} | {one[1]} |")
-    lines += ["", "| kernel | own | step | warps | stages | ms |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
+    lines += [
+        "",
+        "| kernel | own | step | warps | stages | register cap | ms |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
     for kernel, choices in record["tiles"].items():
         for one in choices[:5]:
             shape = " | ".join(str(one[field.name]) for field in dataclasses.fields(Tiles))
@@ -228,7 +232,7 @@ def resources_markdown(record: dict[str, Any]) -> str:
         names = list(choices[0])
         lines += [f"{kernel}:", "", "| " + " | ".join(name.replace("_", " ") for name in names) + " |"]
         lines += ["| " + " | ".join("---:" for _ in names) + " |"]
-        lines += ["| " + " | ".join(f"{one[name]:,}" for name in names) + " |" for one in choices] + [""]
+        lines += ["| " + " | ".join(f"{one[name] or 0:,}" for name in names) + " |" for one in choices] + [""]
     return "\n".join(lines)
 
 

@@ -38,23 +38,23 @@ class Tiles:
     warps: int
     stages: int
     """Steps whose loads are in flight together."""
-    registers: int | None = None
+    register_cap: int | None = None
     """At most so many for a thread, so that a processor holds more programs; None leaves it to the compiler, as do wider heads."""
 
     def options(self, head_bytes: int) -> dict[str, int | None]:
         """What Triton's compiler is told, for heads of so many bytes: 64 numbers of 16 bits are what the cap on registers is for.
 
-        >>> Tiles(own=64, step=64, warps=4, stages=1, registers=128).options(128)
+        >>> Tiles(own=64, step=64, warps=4, stages=1, register_cap=128).options(128)
         {'num_warps': 4, 'num_stages': 1, 'maxnreg': 128}
         """
-        cap = self.registers if head_bytes <= 128 else None
+        cap = self.register_cap if head_bytes <= 128 else None
         return {"num_warps": self.warps, "num_stages": self.stages, "maxnreg": cap}
 
 
 TILES = {
-    "forward": Tiles(own=64, step=64, warps=4, stages=1, registers=128),
-    "backward_queries": Tiles(own=64, step=64, warps=4, stages=1, registers=168),
-    "backward_keys": Tiles(own=64, step=32, warps=4, stages=1, registers=168),
+    "forward": Tiles(own=64, step=64, warps=4, stages=1, register_cap=128),
+    "backward_queries": Tiles(own=64, step=64, warps=4, stages=1, register_cap=168),
+    "backward_keys": Tiles(own=64, step=32, warps=4, stages=1, register_cap=168),
 }
 """Reasoned, not measured: by the compiler's report on Hopper 4, 3 and 3 programs share a processor, so that some compute while others wait
 for memory, and hardly anything spills (dev/LOG.md). `modernbert bench attention` finds the fastest."""
@@ -95,8 +95,8 @@ def attention_window(
         )
     if not len(qkv_T3NH):
         return qkv_T3NH[:, 2]
-    reach = max_seqlen if window is None else min(window, max_seqlen)
-    o_TNH, _ = _forward(qkv_T3NH.contiguous(), cos_LK, sin_LK, cu_seqlens, reach)
+    reach = max_seqlen if window is None else window
+    o_TNH, _ = _forward(qkv_T3NH, cos_LK, sin_LK, cu_seqlens, reach)
     return o_TNH
 
 
@@ -106,6 +106,7 @@ def attention_window(
 @torch.library.custom_op("modernbert::attention_window", mutates_args=())
 def _forward(qkv: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: Tensor, reach: int) -> tuple[Tensor, Tensor]:
     """Values [T, N, H] and the logsumexp of each score row, base 2 [N, T]."""
+    qkv, cos, sin = qkv.contiguous(), cos.contiguous(), sin.contiguous()
     tokens, _, heads, width = qkv.shape
     o, lse = qkv.new_empty(tokens, heads, width), qkv.new_empty(heads, tokens, dtype=torch.float32)
     launch("forward", (qkv, cos, sin, cu_seqlens, o, lse), qkv, cos, cu_seqlens, reach)
@@ -116,7 +117,8 @@ def _forward(qkv: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: Tensor, reach: i
 def _backward(
     qkv: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: Tensor, reach: int, o: Tensor, lse: Tensor, do: Tensor
 ) -> Tensor:
-    dqkv, delta = torch.empty_like(qkv), torch.empty_like(lse)
+    qkv, cos, sin, o, lse, do = (x.contiguous() for x in (qkv, cos, sin, o, lse, do))
+    dqkv, delta = qkv.new_empty(qkv.shape), lse.new_empty(lse.shape)
     launch("backward_queries", (qkv, cos, sin, cu_seqlens, o, lse, do, dqkv, delta), qkv, cos, cu_seqlens, reach)
     launch("backward_keys", (qkv, cos, sin, cu_seqlens, lse, do, dqkv, delta), qkv, cos, cu_seqlens, reach)
     return dqkv
@@ -131,7 +133,7 @@ def launch(name: str, tensors: tuple[Tensor, ...], qkv: Tensor, cos: Tensor, cu_
     while first_stride * kernels.FAN.value < rows:
         first_stride *= kernels.FAN.value
     scale = width**-0.5
-    with torch.device(qkv.device):
+    with torch.cuda.device_of(qkv):  # where Triton starts kernels
         getattr(kernels, name)[(slots * heads,)](
             *tensors, tokens, rows, first_stride, len(cos), reach, scale * math.log2(math.e), scale,
             heads, width, tiles.own, tiles.step, **tiles.options(width * qkv.element_size()),
@@ -146,7 +148,7 @@ def _(qkv: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: Tensor, reach: int) -> 
 
 @_backward.register_fake
 def _(qkv: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: Tensor, reach: int, o: Tensor, lse: Tensor, do: Tensor) -> Tensor:
-    return torch.empty_like(qkv)
+    return qkv.new_empty(qkv.shape)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -157,7 +159,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 def _gradients(ctx: Any, do: Tensor, _: Tensor) -> tuple[Tensor, None, None, None, None]:
     qkv, cos, sin, cu_seqlens, o, lse = ctx.saved_tensors
-    return _backward(qkv, cos, sin, cu_seqlens, ctx.reach, o, lse, do.contiguous()), None, None, None, None
+    return _backward(qkv, cos, sin, cu_seqlens, ctx.reach, o, lse, do), None, None, None, None
 
 
 _forward.register_autograd(_gradients, setup_context=_keep)

@@ -129,16 +129,20 @@ def test_a_row_gives_the_same_bits_alone_and_in_any_batch_at_any_place(monkeypat
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_tables_longer_than_the_batch_and_gradients_that_are_views_change_nothing(monkeypatch, device):
+def test_longer_tables_strided_inputs_and_expanded_gradients_change_nothing(monkeypatch, device):
     cut(monkeypatch, 32, 32)
     qkv_T3NH, _ = random_case([40], 2, 32, device)
+    strided_T3NH = torch.stack([qkv_T3NH, qkv_T3NH], dim=-1).detach()[..., 0].requires_grad_()
     batch = pack([[0] * 40]).to(device)
-    place = (batch.pos_T, batch.cu_seqlens, 40, 8, "window")
 
-    def gradient(length):
-        return torch.autograd.grad(attention(qkv_T3NH, *exact_tables(length, 32, device), *place).sum(), qkv_T3NH)[0]
+    def gradient(x_T3NH, length):
+        tables = exact_tables(length, 32, device)
+        o_TNH = attention(x_T3NH, *tables, batch.pos_T, batch.cu_seqlens, 40, 8, "window")
+        return torch.autograd.grad(o_TNH.sum(), x_T3NH)[0]
 
-    assert torch.equal(gradient(40), gradient(1000))
+    wanted = gradient(qkv_T3NH, 40)
+    assert torch.equal(gradient(qkv_T3NH, 1000), wanted)
+    assert torch.equal(gradient(strided_T3NH, 40), wanted)
 
 
 @pytest.mark.parametrize("device", DEVICES)
