@@ -40,8 +40,7 @@ def save_state(folder: str | Path, tensors: Mapping[str, Tensor], values: Mappin
         values: anything that JSON holds: steps, tokens, the loader's place, the config.
     """
     with staged(Path(folder)) as stage:
-        copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        write_tensors(stage / _TENSORS, copies)
+        write_tensors(stage / _TENSORS, _apart(tensors))
         (stage / _VALUES).write_text(json.dumps(values, indent=1), encoding="utf-8")
         files = {name: {"bytes": (stage / name).stat().st_size, "sha256": _sha256(stage / name)} for name in (_TENSORS, _VALUES)}
         (stage / _MANIFEST).write_text(json.dumps(files, indent=1), encoding="utf-8")
@@ -73,12 +72,42 @@ def latest_state(run_folder: str | Path) -> Path | None:
     return next((state for state in reversed(_states(Path(run_folder))) if _what_is_wrong(state) is None), None)
 
 
-def retain(run_folder: str | Path, keep: int = 2) -> None:
-    """Deletes all but the newest `keep` whole states; two, so that one remains if the last turns out damaged."""
+def retain(run_folder: str | Path, keep: int = 2, best: int = 0) -> None:
+    """Deletes whole states: all but the newest `keep`, and the `best` whose `validation_loss` is lowest.
+
+    Two of the newest, so that one remains if the last turns out damaged.
+    """
     assert keep >= 1
     whole = [state for state in _states(Path(run_folder)) if _what_is_wrong(state) is None]
-    for state in whole[:-keep]:
-        shutil.rmtree(state)
+    kept = {*whole[-keep:], *best_states(run_folder, best)}
+    for state in whole:
+        if state not in kept:
+            shutil.rmtree(state)
+
+
+def best_states(run_folder: str | Path, count: int) -> list[Path]:
+    """The whole states with the lowest `validation_loss` among their values, best first; states without one are none of them."""
+    scored = []
+    for state in _states(Path(run_folder)) if count else []:
+        if _what_is_wrong(state) is None:
+            loss = json.loads((state / _VALUES).read_text(encoding="utf-8")).get("validation_loss")
+            if loss is not None:
+                scored.append((loss, state))
+    return [state for _, state in sorted(scored)[:count]]
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as safetensors takes them: on the CPU, contiguous, no two in one storage; copied only where they are not."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes:
+            tensor = tensor.clone()
+        seen.add(storage.data_ptr())
+        found[name] = tensor
+    return found
 
 
 def _states(run_folder: Path) -> list[Path]:

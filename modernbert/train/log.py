@@ -1,8 +1,10 @@
 """The log of a training run: lines of JSON for programs, a progress bar for people."""
 
+import contextlib
 import json
 import math
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from modernbert.config import ModelConfig
+from modernbert.data.assembly import TrainingBatch
 from modernbert.engine.hardware import environment
 from modernbert.errors import TrainingError
-from modernbert.model.flops import peak_tflops
+from modernbert.model.flops import forward_flops_per_token, peak_tflops
 from modernbert.train.distributed import World
 from modernbert.train.state import Progress
 
@@ -36,25 +40,41 @@ class Log:
 
     def reset(self) -> None:
         self.sums = torch.zeros(3, device=self.world.device)  # loss and right of this process, labels of all
-        self.tokens = self.room = 0
+        self.tokens = self.slots = self.squares = 0
+        self.waited = 0.0
         self.started = time.perf_counter()
 
     def add(self, loss: Tensor, right: Tensor) -> None:
         """Takes the summed loss and the right guesses of one micro-batch of this process."""
         self.sums[:2] += torch.stack([loss, right.float()])
 
-    def count(self, tokens: int, room: int, labels: Tensor) -> None:
-        """Takes what a step read, over all processes: tokens, those that its rows have room for, and labels."""
-        self.tokens += tokens
-        self.room += room
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A block in which training waits for batches."""
+        began = time.perf_counter()
+        yield
+        self.waited += time.perf_counter() - began
+
+    def count(self, batches: Sequence[TrainingBatch], labels: Tensor) -> None:
+        """Takes what a step read: this process's batches, and the labels of all processes."""
+        for batch in batches:
+            lengths_B = batch.batch.cu_seqlens.diff().long()
+            self.tokens += batch.tokens
+            self.slots += len(batch.batch.ids_T)
+            self.squares += int(lengths_B.square().sum())
         self.sums[2] += labels
 
-    def write(self, progress: Progress, rate: float, flops_per_token: float) -> None:
+    def validated(self, progress: Progress, loss: float, accuracy: float) -> None:
+        """Appends a line for the loss on held-out shards."""
+        now = {"step": progress.step, "tokens": progress.tokens}
+        self._append(now | {"validation_loss": round(loss, 5), "validation_accuracy": round(accuracy, 5)})
+
+    def write(self, progress: Progress, rate: float, model: ModelConfig) -> None:
         """Appends one line, with means over the steps since the last one. Every process must call this.
 
         Args:
             rate: learning-rate multiplier of the last step.
-            flops_per_token: of forward and backward, for the line's TFLOP/s.
+            model: for the floating-point operations behind the line's TFLOP/s.
 
         Raises:
             TrainingError: the loss is not finite.
@@ -62,7 +82,11 @@ class Log:
         self.world.sum(self.sums[:2])
         total_loss, right, labels = self.sums.tolist()
         loss = total_loss / labels
-        speed = self.tokens / (time.perf_counter() - self.started)
+        seconds = time.perf_counter() - self.started
+        speed = self.tokens / seconds
+        flops_per_token = 3 * forward_flops_per_token(
+            model, mean_length=self.squares / self.slots, masked_share=labels / self.tokens
+        )
         line: dict[str, Any] = {
             "step": progress.step,
             "tokens": progress.tokens,
@@ -71,7 +95,8 @@ class Log:
             "rate": round(rate, 6),
             "tokens_per_second": round(speed),
             "tflops": round(flops_per_token * speed / 1e12, 2),
-            "fill": round(self.tokens / self.room, 5),
+            "fill": round(self.tokens / (self.slots * self.world.size), 5),
+            "waiting": round(self.waited / seconds, 5),
             "epochs": [place["epochs"] for place in (progress.loader or {}).get("places", [])],
             "seconds": round(time.perf_counter() - self.began, 1),
         }

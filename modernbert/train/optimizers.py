@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from modernbert.config import check_limits
 from modernbert.errors import ConfigError
@@ -74,14 +76,15 @@ class StableAdamW(torch.optim.Optimizer):
             params = [p for p in group["params"] if p.grad is not None]
             if params:
                 group["step"] += 1
-                self._step_group(group, params, [p.grad for p in params])
+                for p in params:
+                    if not self.state[p]:
+                        self.state[p].update(exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
+                self._step_group(group, params)
 
-    def _step_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
-        for p in params:
-            if not self.state[p]:
-                self.state[p].update(exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
-        m = [self.state[p]["exp_avg"] for p in params]
-        v = [self.state[p]["exp_avg_sq"] for p in params]
+    def _step_group(self, group: dict[str, Any], whole: list[Tensor]) -> None:
+        params, grads = [_here(p) for p in whole], [_here(p.grad) for p in whole if p.grad is not None]
+        m = [_here(self.state[p]["exp_avg"]) for p in whole]
+        v = [_here(self.state[p]["exp_avg_sq"]) for p in whole]
         beta1, beta2 = (_debiased(beta, group["step"]) for beta in group["betas"])
         eps, lr = group["eps"], group["lr"]
 
@@ -91,15 +94,23 @@ class StableAdamW(torch.optim.Optimizer):
 
         floor = torch._foreach_clamp_min(v, eps**2)
         ratio = torch._foreach_div(torch._foreach_mul(grads, grads), floor)
-        scale = [(lr / r.mean().sqrt().clamp(min=1.0)) for r in ratio]  # lr_t, one 0-dimensional tensor a parameter
+        mean_P = torch.stack([r.sum() / p.numel() for r, p in zip(ratio, whole, strict=True)])
+        if isinstance(whole[0], DTensor):  # each process has summed its part
+            dist.all_reduce(mean_P, group=whole[0].device_mesh.get_group())
+        scale_P = lr / mean_P.sqrt().clamp(min=1.0)  # lr_t of each parameter
 
         if group["weight_decay"]:
-            torch._foreach_mul_(params, [1 - s * (group["weight_decay"] / group["max_lr"]) for s in scale])
+            torch._foreach_mul_(params, list((1 - scale_P * (group["weight_decay"] / group["max_lr"])).unbind()))
         denominator = torch._foreach_sqrt(v)
         torch._foreach_add_(denominator, eps)
         update = torch._foreach_div(m, denominator)
-        torch._foreach_mul_(update, scale)
+        torch._foreach_mul_(update, list(scale_P.unbind()))
         torch._foreach_sub_(params, update)
+
+
+def _here(x: Tensor) -> Tensor:
+    """The part of a tensor that this process holds."""
+    return x.to_local() if isinstance(x, DTensor) else x
 
 
 def _debiased(beta: float, step: int) -> float:

@@ -4,7 +4,7 @@
         for each step                 packed and masked batches from the loader
             loss of each micro-batch, divided by the labels of the whole step
             optimizer step at the schedule's rate
-        now and then                  a log line, a checkpoint
+        now and then                  a log line, the loss on what was held out, a checkpoint
 
 A run's folder holds `config.json` (the resolved settings), `log.jsonl`, `checkpoints/step-…`, and `model/`: a Hugging Face folder with
 its tokenizer, as of the last checkpoint.
@@ -22,24 +22,30 @@ from torch import nn
 from tqdm import tqdm
 
 from modernbert.checkpoint.atomic import staged, sweep
-from modernbert.checkpoint.folder import load_model, save_model
+from modernbert.checkpoint.folder import load_model
 from modernbert.checkpoint.lock import alone_in
 from modernbert.config import ModelConfig
 from modernbert.data.loader import Loader
 from modernbert.data.shards import TokenShards
-from modernbert.errors import TrainingError
-from modernbert.model.flops import forward_flops_per_token
+from modernbert.errors import DataError, TrainingError
 from modernbert.model.heads import MaskedLM
 from modernbert.model.init import init_weights
 from modernbert.model.losses import IGNORE, MaskedLMLoss
 from modernbert.model.tiling import begin_from
 from modernbert.text.tokenizer import Tokenizer
-from modernbert.train.distributed import World, join
+from modernbert.train.distributed import World, join, repeatable
 from modernbert.train.log import Log
 from modernbert.train.optimizers import build_optimizers, set_learning_rates
 from modernbert.train.schedules import micro_batches_after
-from modernbert.train.settings import PretrainConfig, check, settings
-from modernbert.train.state import Progress, resume, save
+from modernbert.train.settings import Phase, PretrainConfig, check, settings
+from modernbert.train.state import Checkpoints, Progress, resume
+from modernbert.train.validation import validate
+
+FREE = {
+    *("out", "shards", "device", "compile", "head_chunk", "recompute", "shard_weights"),
+    *("validation", "validation_tokens", "save_every_tokens", "keep_checkpoints", "keep_best", "log_every_steps"),
+}
+"""Settings that may change while a run goes on: they decide where and how, not what is learnt."""
 
 
 def pretrain(config: PretrainConfig) -> Path:
@@ -57,96 +63,134 @@ def pretrain(config: PretrainConfig) -> Path:
     check(config)
     torch.set_float32_matmul_precision("high")
 
+    held_out = TokenShards.open(config.validation, verify=world.leads) if config.validation else None
+    if held_out and held_out.tokenizer().sha256 != tokenizer.sha256:
+        raise DataError(f"{config.validation} was made with another tokenizer than {config.shards[0]}; prepare it with the same")
+
     run = Path(config.out)
-    with alone_in(run, TrainingError) if world.leads else contextlib.nullcontext():
+    with alone_in(run, TrainingError) if world.leads else contextlib.nullcontext(), repeatable(config.deterministic):
         if world.leads:
             claim_folder(run, config)
-        train(config, shards, tokenizer, world, run)
+        train(config, shards, held_out, tokenizer, world, run)
     world.leave()
     return run / "model"
 
 
-def train(config: PretrainConfig, shards: Sequence[TokenShards], tokenizer: Tokenizer, world: World, run: Path) -> None:
+def train(
+    config: PretrainConfig,
+    shards: Sequence[TokenShards],
+    held_out: TokenShards | None,
+    tokenizer: Tokenizer,
+    world: World,
+    run: Path,
+) -> None:
     """The run itself, from its last checkpoint or the beginning to the finished model in `run / "model"`."""
+    model = build_model(config, world)
+    loss_of = share_out(MaskedLMLoss(model, z_loss=config.z_loss, chunk=config.head_chunk), config, world)
+    optimizers = build_optimizers(model, config.optimizer)
+    progress = Progress()
+    checkpoints = Checkpoints(run, model, optimizers, tokenizer, world, keep=config.keep_checkpoints, keep_best=config.keep_best)
+    if resumed := resume(checkpoints.folder, model, optimizers):
+        progress, folder = resumed
+        if world.leads:
+            tqdm.write(f"resumed from {folder}: step {progress.step}, {progress.tokens:,} tokens", file=sys.stderr)
+
+    log = Log(run / "log.jsonl", sum(phase.tokens for phase in config.phases), progress, world)
+
+    def save(phase: Phase) -> None:
+        scores = validate(loss_of, held_out, phase, config, world) if held_out else None
+        if scores:
+            log.validated(progress, *scores)
+        checkpoints.save(progress, scores and scores[0])
+
+    with checkpoints:
+        for index, phase in enumerate(config.phases):
+            model.set_rope_theta(
+                global_rope_theta=phase.global_rope_theta or model.config.global_rope_theta,
+                local_rope_theta=phase.local_rope_theta or model.config.local_rope_theta,
+            )
+            if index < progress.phase:
+                continue
+            batches = iter(loader(config, shards, index, progress, world))
+            while progress.phase_tokens < phase.tokens:
+                checkpoints.check()
+                count = micro_batches_after(
+                    progress.phase_tokens, warmup_tokens=phase.batch_warmup_tokens, largest=config.micro_batches
+                )
+                with log.waiting():
+                    micro_batches = [next(batches) for _ in range(count)]
+                rate = phase.rate(progress.phase_tokens)
+                set_learning_rates(optimizers, rate)
+                torch.manual_seed(world.seed(config.seed, progress.step))  # dropout repeats itself in a resumed run
+                on_device = [batch.to(world.device, non_blocking=True) for batch, _ in micro_batches]
+                labels = world.sum(torch.stack([(batch.labels_M != IGNORE).sum() for batch in on_device]).sum()).clamp(min=1)
+                for number, batch in enumerate(on_device, 1):
+                    with world.without_sync(loss_of) if number < count else contextlib.nullcontext():
+                        loss, right = loss_of(batch.batch, batch.masked_M, batch.labels_M)
+                        (loss * (world.size / labels)).backward()  # the processes' mean of this is the mean over all labels
+                    log.add(loss.detach(), right)
+                for optimizer in optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad()
+
+                tokens = sum(batch.tokens for batch, _ in micro_batches)
+                progress.step += 1
+                progress.tokens += tokens
+                progress.phase_tokens += tokens
+                progress.loader = micro_batches[-1][1]
+                log.count([batch for batch, _ in micro_batches], labels)
+                if progress.step % config.log_every_steps == 0 or progress.phase_tokens >= phase.tokens:
+                    log.write(progress, rate, config.model)
+                if progress.tokens // config.save_every_tokens > (progress.tokens - tokens) // config.save_every_tokens:
+                    save(phase)
+            progress.phase, progress.phase_tokens, progress.loader = index + 1, 0, None
+            batches.close()
+        log.close()
+        save(phase)
+
+
+def build_model(config: PretrainConfig, world: World) -> MaskedLM:
+    """The model as the run begins it, on its device and ready to train."""
     model = MaskedLM(config.model)
     init_weights(model, config.model, torch.Generator().manual_seed(config.seed))
     if config.begin_from:
         begin_from(model, load_model(MaskedLM, config.begin_from, dtype=torch.float32))
     model.to(world.device).train()
     model.model.compute_dtype = getattr(torch, config.compute_dtype)
-    optimizers = build_optimizers(model, config.optimizer)
-    progress = Progress()
-    if resumed := resume(run / "checkpoints", model, optimizers):
-        progress, folder = resumed
-        if world.leads:
-            tqdm.write(f"resumed from {folder}: step {progress.step}, {progress.tokens:,} tokens", file=sys.stderr)
-    loss_of: nn.Module = MaskedLMLoss(model, z_loss=config.z_loss, chunk=config.head_chunk)
-    if config.compile:
-        loss_of.compile()
-    loss_of = world.parallel(loss_of)
+    model.model.recompute = config.recompute
+    return model
 
-    log = Log(run / "log.jsonl", sum(phase.tokens for phase in config.phases), progress, world)
-    for index, phase in enumerate(config.phases):
-        model.set_rope_theta(
-            global_rope_theta=phase.global_rope_theta or model.config.global_rope_theta,
-            local_rope_theta=phase.local_rope_theta or model.config.local_rope_theta,
-        )
-        if index < progress.phase:
-            continue
-        loader = Loader(
-            shards,
-            length=phase.length,
-            rows_per_batch=config.micro_batch_tokens // phase.length,
-            mask_rate=phase.mask_rate,
-            mask_share=phase.mask_share,
-            random_share=phase.random_share,
-            weights=phase.weights,
-            upsampling=tuple(zip(phase.long_from, phase.long_times, strict=True)),
-            seed=config.seed + index,
-            state=progress.loader,
-            rank=world.rank,
-            world=world.size,
-        )
-        batches = iter(loader)
-        flops_per_token = 3 * forward_flops_per_token(config.model, mean_length=phase.length / 2, masked_share=phase.mask_rate)
-        while progress.phase_tokens < phase.tokens:
-            count = micro_batches_after(
-                progress.phase_tokens, warmup_tokens=phase.batch_warmup_tokens, largest=config.micro_batches
-            )
-            micro_batches = [next(batches) for _ in range(count)]
-            rate = phase.rate(progress.phase_tokens)
-            set_learning_rates(optimizers, rate)
-            torch.manual_seed(world.seed(config.seed, progress.step))  # dropout repeats itself in a resumed run
-            on_device = [batch.to(world.device, non_blocking=True) for batch, _ in micro_batches]
-            labels = world.sum(torch.stack([(batch.labels_M != IGNORE).sum() for batch in on_device]).sum()).clamp(min=1)
-            for batch in on_device:
-                loss, right = loss_of(batch.batch, batch.masked_M, batch.labels_M)
-                (loss * (world.size / labels)).backward()  # the processes' mean of this is the mean over all labels
-                log.add(loss.detach(), right)
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad()
 
-            tokens = sum(batch.tokens for batch, _ in micro_batches)
-            progress.step += 1
-            progress.tokens += tokens
-            progress.phase_tokens += tokens
-            progress.loader = micro_batches[-1][1]
-            log.count(tokens, count * config.micro_batch_tokens * world.size, labels)
-            if progress.step % config.log_every_steps == 0 or progress.phase_tokens >= phase.tokens:
-                log.write(progress, rate, flops_per_token)
-            if (
-                world.leads
-                and progress.tokens // config.save_every_tokens > (progress.tokens - tokens) // config.save_every_tokens
-            ):
-                save(run / "checkpoints", model, optimizers, progress, config.keep_checkpoints)
-                save_model(model, model.config, run / "model", tokenizer=tokenizer)  # to look at while the run goes on
-        progress.phase, progress.phase_tokens, progress.loader = index + 1, 0, None
-        batches.close()
-    log.close()
-    if world.leads:
-        save(run / "checkpoints", model, optimizers, progress, config.keep_checkpoints)
-        save_model(model, model.config, run / "model", tokenizer=tokenizer)
+def share_out(loss_of: MaskedLMLoss, config: PretrainConfig, world: World) -> nn.Module:
+    """The model with its loss, compiled if so wanted, as the processes share it."""
+    layers = loss_of.model.model.layers
+    if not config.shard_weights:
+        if config.compile:
+            loss_of.compile()
+        return world.parallel(loss_of)
+    if config.compile:  # layer by layer: between them weights are gathered, which no graph can hold
+        for layer in layers:
+            layer.compile()
+    return world.shard(loss_of, layers)
+
+
+def loader(config: PretrainConfig, shards: Sequence[TokenShards], index: int, progress: Progress, world: World) -> Loader:
+    """The batches of a phase, from where the run stands."""
+    phase = config.phases[index]
+    return Loader(
+        shards,
+        length=phase.length,
+        rows_per_batch=config.micro_batch_tokens // phase.length,
+        mask_rate=phase.mask_rate,
+        mask_share=phase.mask_share,
+        random_share=phase.random_share,
+        weights=phase.weights,
+        upsampling=tuple(zip(phase.long_from, phase.long_times, strict=True)),
+        seed=config.seed + index,
+        state=progress.loader,
+        rank=world.rank,
+        world=world.size,
+    )
 
 
 def fit_to_tokenizer(model: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
@@ -174,8 +218,7 @@ def claim_folder(run: Path, config: PretrainConfig) -> None:
             theirs = json.loads(path.read_text())
         except ValueError as error:
             raise TrainingError(f"{path} is damaged ({error}); give out= another folder, or delete the file to go on") from error
-        free = {"out", "shards", "device", "compile", "log_every_steps", "save_every_tokens", "keep_checkpoints"}
-        changed = [name for name in mine if mine[name] != theirs.get(name) and name not in free]
+        changed = [name for name in mine if mine[name] != theirs.get(name) and name not in FREE]
         if changed:
             raise TrainingError(
                 f"{run} holds a run with other settings ({', '.join(changed)} differ); give out= another folder, or the same settings"

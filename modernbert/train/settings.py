@@ -96,26 +96,46 @@ class PretrainConfig:
     """Weight of log² Z in the loss, Z the softmax's denominator; 1e-4 in PaLM, none in ModernBERT's training."""
     head_chunk: int = CHUNK
     """Masked positions whose scores over the vocabulary exist together; fewer take less memory, results stay."""
+    recompute: bool = False
+    """Whether each layer runs again on the way back instead of keeping what it computed: less memory, a third more work, the same
+    gradients (gradient checkpointing)."""
+    shard_weights: bool = False
+    """Whether each process holds a part of the weights and the optimizer only (FSDP2), for models that do not fit otherwise."""
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Dtype after the embedding; weights and optimizer stay in float32."""
     compile: bool = True
     """Whether `torch.compile` fuses the step."""
     device: str = "auto"
     """auto is the first of CUDA, Apple's GPU and the CPU that is there; under torchrun, each process takes a GPU of its own."""
+    deterministic: bool = False
+    """Whether a GPU gives the same bits each time, for some of its speed; a CPU always does, on one thread."""
     seed: int = 0
     save_every_tokens: int = 250_000_000
+    """Tokens between checkpoints; `model` and the validation are as of the last one."""
     keep_checkpoints: int = 2
+    """How many of the newest checkpoints stay."""
+    keep_best: int = 0
+    """How many others stay, those with the lowest loss on the validation shards: to choose from, or to average."""
+    validation: str | None = None
+    """Folder of shards kept apart from training, with the same tokenizer; their loss is taken at each checkpoint."""
+    validation_tokens: int = 2_000_000
+    """How many of their tokens at most."""
     log_every_steps: int = 50
 
     def __post_init__(self) -> None:
-        counts = ("micro_batch_tokens", "micro_batches", "save_every_tokens", "keep_checkpoints", "log_every_steps", "head_chunk")
-        check_limits(self, dict.fromkeys(counts, (1, math.inf)) | {"seed": (0, 2**62), "z_loss": (0, math.inf)})
+        counts = ("micro_batch_tokens", "micro_batches", "save_every_tokens", "keep_checkpoints", "log_every_steps")
+        check_limits(self, dict.fromkeys((*counts, "head_chunk", "validation_tokens"), (1, math.inf)))
+        check_limits(self, {"seed": (0, 2**62)} | dict.fromkeys(("z_loss", "keep_best"), (0, math.inf)))
 
 
 def check(config: PretrainConfig) -> None:
     """Raises ConfigError where settings do not fit together."""
     if not config.phases:
         raise ConfigError("phases is empty: at least one is needed")
+    if config.keep_best and config.validation is None:
+        raise ConfigError(f"keep_best={config.keep_best} needs validation=FOLDER of shards, whose loss says which are best")
+    if config.shard_weights and config.optimizer.name == "muon":
+        raise ConfigError("muon needs whole matrices, and shard_weights=True cuts them; try optimizer.name=stableadamw")
     for i, phase in enumerate(config.phases):
         if config.micro_batch_tokens % phase.length:
             raise ConfigError(

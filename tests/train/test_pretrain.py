@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +15,7 @@ from safetensors.torch import load_file
 
 import modernbert.train.pretrain as loop
 from modernbert.batch import pack
-from modernbert.checkpoint.folder import read_config
+from modernbert.checkpoint.settings import read_config
 from modernbert.checkpoint.training_state import latest_state, load_state
 from modernbert.config import ModelConfig
 from modernbert.data.documents import Document
@@ -96,7 +95,9 @@ def test_it_learns_the_language_and_leaves_a_folder_that_loads(shards, tmp_path)
     phases = (Phase(tokens=100_000, length=64, warmup_tokens=3_000, decay_tokens=50_000),)
     model = dataclasses.replace(MODEL, attention_dropout=0.0)
     muon = OptimizerConfig(name="muon", lr=1e-2, muon_lr=0.05)
-    folder = pretrain(config(shards, tmp_path / "run", model=model, phases=phases, optimizer=muon, save_every_tokens=10**9))
+    folder = pretrain(
+        config(shards, tmp_path / "run", model=model, phases=phases, optimizer=muon, save_every_tokens=10**9, seed=1)
+    )
     lines, _ = read_log(tmp_path / "run")
     assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
     best = load(folder, device="cpu").fill_mask("the green[MASK] sleeps.", top_k=4)
@@ -121,37 +122,6 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(shards, tmp_path, monke
     wanted, got = weights(whole), weights(resumed)
     assert wanted.keys() == got.keys()
     assert all(torch.equal(wanted[name], got[name]) for name in wanted)
-
-
-def test_two_processes_give_the_curve_and_the_weights_of_one(shards, tmp_path):
-    """gloo on the CPU; float32 sums are taken in another order, so losses agree to 1e-4 and weights to 1e-3 of the rates."""
-    steady = dataclasses.replace(MODEL, attention_dropout=0.0)  # dropout's draws depend on which rows share a process
-    alone = config(shards, tmp_path / "one", model=steady, micro_batches=2)
-    pretrain(alone)
-    script = tmp_path / "two.py"
-    script.write_text(
-        "import sys\nsys.path[:0] = sys.argv[1:3]\n"
-        "from pathlib import Path\nimport torch\nfrom test_pretrain import MODEL, config, dataclasses, pretrain\n"
-        "torch.set_num_threads(1)\n"
-        "model = dataclasses.replace(MODEL, attention_dropout=0.0)\n"
-        "pretrain(config(Path(sys.argv[3]), Path(sys.argv[4]), model=model))\n"
-    )
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    here = Path(__file__).parent
-    done = subprocess.run(
-        [*torchrun, str(here), str(here.parents[1]), str(shards), str(tmp_path / "two")],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    curves = [read_log(tmp_path / run)[0] for run in ("one", "two")]
-    assert [(line["step"], line["tokens"]) for line in curves[0]] == [(line["step"], line["tokens"]) for line in curves[1]]
-    for one, two in zip(*curves, strict=True):
-        assert one["loss"] == pytest.approx(two["loss"], abs=1e-4)
-    one, two = (weights(tmp_path / run / "model") for run in ("one", "two"))
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-3 * 1e-2 * len(curves[0]) * 2)
 
 
 def test_a_phase_changes_theta_and_the_batch_grows(shards, tmp_path):
