@@ -11,16 +11,26 @@ from modernbert.cli.recipe_group import recipe_group
 _HELP = """Fine-tune a model for a task on labelled rows.
 
 MODEL is a packaged model, a folder, or a name on the hub. Rows are .jsonl (also .gz, .zst), .csv, .tsv or .parquet. Several
-learning rates and seeds are one job with a table at the end; the best checkpoint goes to OUT/model.
+learning rates and seeds are one job with a table at the end; the best checkpoint goes to OUT/model. Retrievers (dense, late,
+distilled, tiny_embed) learn from pairs, and leave their last.
 `modernbert finetune RECIPE --help` lists the settings of a recipe.
 
 \b
 modernbert finetune classification tiny train=train.csv dev=dev.csv out=runs/mine
 modernbert finetune tagging tiny train=train.jsonl dev=dev.jsonl learning_rates=5e-5,1e-4 seeds=0,1,2
+modernbert finetune dense tiny train=pairs.jsonl dev=scifact out=runs/dense
 """
 
 
 def _run(config: Any, model: str, as_json: bool) -> None:
+    from modernbert.train.retrieval_settings import ContrastiveConfig
+
+    if isinstance(config, ContrastiveConfig):
+        from modernbert.train.contrastive import train_retriever
+
+        folder = train_retriever(config, model)
+        click.echo((folder.parent / "result.json").read_text().strip() if as_json else folder)
+        return
     from modernbert.train.finetune import finetune
 
     result = finetune(config, model)
@@ -32,6 +42,7 @@ def _run(config: Any, model: str, as_json: bool) -> None:
 finetune = recipe_group(
     "finetune",
     module="modernbert.recipes.finetune",
+    more=("modernbert.recipes.retrieval",),
     run=_run,
     help=_HELP,
     params=(

@@ -14,11 +14,11 @@ from modernbert.errors import ConfigError
 Recipe = Callable[[], Any]
 
 
-def recipes_of(module_name: str) -> dict[str, Recipe]:
-    """The public functions of a module, by name."""
-    module = importlib.import_module(module_name)
-    functions = inspect.getmembers(module, inspect.isfunction)
-    return {name: f for name, f in functions if f.__module__ == module.__name__ and not name.startswith("_")}
+def recipes_of(*module_names: str) -> dict[str, Recipe]:
+    """The public functions of some modules, by name."""
+    modules = map(importlib.import_module, module_names)
+    functions = [function for module in modules for function in inspect.getmembers(module, inspect.isfunction)]
+    return {name: f for name, f in functions if f.__module__ in module_names and not name.startswith("_")}
 
 
 class RecipeCommand(click.Command):
@@ -40,17 +40,17 @@ class RecipeCommand(click.Command):
 
 
 class RecipeGroup(click.Group):
-    """The recipes of a module as commands; the module is imported when one is asked for."""
+    """The recipes of some modules as commands; the modules are imported when one is asked for."""
 
-    recipe_module: str
+    recipe_modules: tuple[str, ...]
     run_config: Callable[..., None]
     recipe_params: tuple[click.Parameter, ...] = ()
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(recipes_of(self.recipe_module))
+        return sorted(recipes_of(*self.recipe_modules))
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command:
-        found = recipes_of(self.recipe_module)
+        found = recipes_of(*self.recipe_modules)
         if name not in found:
             near = difflib.get_close_matches(name, found, n=1, cutoff=0.0)[0]
             raise ConfigError(f"no recipe named {name!r}; did you mean {near!r}? There are {', '.join(sorted(found))}")
@@ -58,18 +58,26 @@ class RecipeGroup(click.Group):
 
 
 def recipe_group(
-    name: str, *, module: str, run: Callable[..., None], help: str, params: tuple[click.Parameter, ...] = (), metavar: str = ""
+    name: str,
+    *,
+    module: str,
+    more: tuple[str, ...] = (),
+    run: Callable[..., None],
+    help: str,
+    params: tuple[click.Parameter, ...] = (),
+    metavar: str = "",
 ) -> RecipeGroup:
-    """A verb over the recipes of a module.
+    """A verb over the recipes of a module, or of several.
 
     Args:
         name: the verb.
         module: where the recipes are; imported when the verb runs.
+        more: other modules with recipes.
         run: gets a recipe's config with the settings applied, and the values of `params`.
         help: of the verb.
         params: that every recipe takes before its settings.
         metavar: how the usage line shows them.
     """
     group = RecipeGroup(name, help=help, subcommand_metavar=f"RECIPE {metavar}[KEY=VALUE]...")
-    group.recipe_module, group.run_config, group.recipe_params = module, run, params
+    group.recipe_modules, group.run_config, group.recipe_params = (module, *more), run, params
     return group
