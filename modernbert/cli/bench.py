@@ -13,15 +13,18 @@ def bench() -> None:
 
 @bench.command()
 @click.argument("shards", metavar="SHARDS")
-def packing(shards: str) -> None:
-    """Fill and speed of packing and masking, of the token shards in a folder.
+@click.argument("texts", metavar="TEXT...", nargs=-1, required=True)
+def data(shards: str, texts: tuple[str, ...]) -> None:
+    """Tokens a second from text to batches, stage by stage, and fill of rows.
+
+    SHARDS is a folder of token shards, TEXT are documents for its tokenizer.
 
     \b
-    modernbert bench packing shards
+    modernbert bench data shards texts/
     """
-    from modernbert.bench.packing import packing_record
+    from modernbert.bench.data import data_record
 
-    click.echo(json.dumps(packing_record(shards), indent=1))
+    click.echo(json.dumps(data_record(shards, texts), indent=1))
 
 
 @bench.command()

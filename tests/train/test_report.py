@@ -6,7 +6,7 @@ import pytest
 
 from modernbert.errors import TrainingError
 from modernbert.recipes.pretrain import tiny
-from modernbert.train.report import read_log, report
+from modernbert.train.report import read_log, report, validation_of
 from modernbert.train.settings import settings
 
 
@@ -46,6 +46,25 @@ def test_the_page_sums_the_sessions_up_and_shows_the_curves(run):
     assert "100 to 500" in text and "some CPU" in text
     picture = (run / "report.png").read_bytes()
     assert picture.startswith(b"\x89PNG") and len(picture) > 10_000
+
+
+def test_the_page_tells_fill_epochs_and_what_was_held_out(run):
+    """A log of this version, of two folders: every panel has its curve, and the held-out loss its dots."""
+    more = {"fill": 0.9996, "epochs": [1.25, 0.5]}
+    lines = [line(step, **more) for step in (6, 7)]
+    held_out = [
+        {"step": step, "tokens": step * 1000, "validation_loss": 2.0 + step, "validation_accuracy": 0.3} for step in (1, 7)
+    ]
+    with (run / "log.jsonl").open("a") as file:
+        file.write("".join(json.dumps(one) + "\n" for one in [*lines, *held_out]))
+    config = json.loads((run / "config.json").read_text()) | {"shards": ["data/web", "data/code"]}
+    (run / "config.json").write_text(json.dumps(config))
+    text = report(run).read_text()
+    assert "| rows filled | 99.96% with tokens |" in text
+    assert "| passes in the last phase | web 1.25, code 0.50 |" in text
+    assert "| held out | loss 9.0000 at the last checkpoint, 3.0000 at step 1 |" in text
+    assert [one["step"] for one in validation_of(run)] == [1, 7]
+    assert [one["step"] for one in read_log(run)[0]] == [1, 2, 3, 4, 5, 6, 7]  # lines of what is held out are no steps
 
 
 def test_a_line_that_was_cut_short_is_left_out(run):
