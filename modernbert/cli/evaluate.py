@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -159,10 +159,11 @@ def lookup(model: str, tokens: str, rows: int, device: str | None, as_json: bool
 @click.argument("settings", metavar="[KEY=VALUE]...", nargs=-1)
 @click.option("--out", required=True, metavar="FOLDER", help="Gets jobs, rows, table and picture; goes on where it was.")
 @click.option("--only", metavar="NAMES", default="", help="These tasks alone, with commas between.")
-def glue(model: str, data: str, settings: tuple[str, ...], out: str, only: str) -> None:
+@click.option("--size", type=click.Choice(["base", "large"]), default="base", show_default=True, help="Whose best settings.")
+def glue(model: str, data: str, settings: tuple[str, ...], out: str, only: str, size: Literal["base", "large"]) -> None:
     """GLUE, as the paper did it.
 
-    Fine-tunes MODEL for every task with the best settings of ModernBERT-base and four seeds; RTE, MRPC and STS-B begin from the MNLI
+    Fine-tunes MODEL for every task with the best settings of ModernBERT and four seeds; RTE, MRPC and STS-B begin from the MNLI
     model. DATA is a folder in the layout of nyu-mll/glue, that name itself, or a folder with glue_sst2/train.jsonl.gz and so on.
     KEY=VALUE changes a setting of every task.
 
@@ -172,7 +173,7 @@ def glue(model: str, data: str, settings: tuple[str, ...], out: str, only: str) 
     from modernbert.cli.suites import chosen, run
     from modernbert.recipes.suites import glue as members
 
-    run(chosen(members(), settings, only), model, data, out)
+    run(chosen(members(size), settings, only), model, data, out)
 
 
 @evaluate.command()

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 import modernbert
 from modernbert.cli import main
-from modernbert.engine.rows import TruncationWarning
 from modernbert.errors import TextError
+from modernbert.text.rows import TruncationWarning
 
 
 class FakeEngine:
