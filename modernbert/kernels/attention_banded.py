@@ -91,4 +91,5 @@ def _bias(tokens: int, cu_seqlens: Tensor, window: int, block: int, dtype: torch
     offset_QS = torch.arange(span, device=device)[None, :] - torch.arange(block, device=device)[:, None] - window
     outside_QS = (offset_QS.abs() > window).float()
     apart_GQS = (row_GQ[:, :, None] - row_GS[:, None, :]).ne_(0).maximum(outside_QS)
-    return apart_GQS.mul_(torch.finfo(dtype).min / 2).to(dtype)[:, None]
+    lowest = max(torch.finfo(dtype).min, torch.finfo(torch.float32).min) / 2  # float64 has a lower one than float32 can hold
+    return apart_GQS.mul_(lowest).to(dtype)[:, None]
