@@ -20,7 +20,8 @@ from modernbert.checkpoint.folder import load_model, save_model
 from modernbert.data.shards import read_manifest
 from modernbert.model.heads import MaskedLM
 from modernbert.text.tokenizer import Tokenizer
-from modernbert.train.report import ends_of_sessions, read_log, report
+from modernbert.train.card import made_table, masked_table, phases_table, sources_table
+from modernbert.train.report import report
 
 CARD = """---
 license: apache-2.0
@@ -46,12 +47,7 @@ model = AutoModelForMaskedLM.from_pretrained("modernbert/pretrained/{name}")
 
 ## How it was made
 
-| | |
-|---|---|
-| tokens | {tokens:,} in {steps:,} steps, {epochs:.1f} passes over the text |
-| time | {minutes:.1f} minutes on {hardware} |
-| optimizer | {optimizer} |
-| code | commit {commit}; the recipe is `{name}` in `modernbert/recipes/pretrain.py`, the commands are `examples/{name}.sh` |
+{made}
 
 {phases}
 
@@ -87,11 +83,8 @@ prejudices included. Do not use its guesses as information about people.
 def card(run: Path, shards: Path, name: str, model: MaskedLM) -> str:
     """The text of the card, every number from the run's own records."""
     settings = json.loads((run / "config.json").read_text())
-    log, sessions = read_log(run)
     manifest = read_manifest(shards)
     assert manifest is not None, f"no token shards in {shards}"
-    sources = sorted(manifest.sources, key=lambda source: -source["tokens"])
-    hardware = sorted({f"{line['processes']} × {line['device']}" for line in sessions})
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     return CARD.format(
         name=name,
@@ -101,36 +94,18 @@ def card(run: Path, shards: Path, name: str, model: MaskedLM) -> str:
         vocabulary=model.config.vocab_size,
         length=max(phase["length"] for phase in settings["phases"]),
         limit=model.config.max_position_embeddings,
-        tokens=log[-1]["tokens"],
-        steps=log[-1]["step"],
-        epochs=log[-1]["tokens"] / manifest.tokens,
-        minutes=sum(line["seconds"] for line in ends_of_sessions(log)) / 60,
-        hardware=", ".join(hardware),
-        optimizer=", ".join(f"{k} {v}" for k, v in settings["optimizer"].items()),
-        commit=commit,
-        phases=phases(settings["phases"]),
+        made=made_table(
+            run,
+            manifest.tokens,
+            {"code": f"commit {commit}; recipe `{name}` in `modernbert/recipes/pretrain.py`, commands in `examples/{name}.sh`"},
+        ),
+        phases=phases_table(settings["phases"]),
         documents=manifest.documents,
         text_tokens=manifest.tokens,
-        sources="\n".join(f"| {source['name']} | {source['documents']:,} | {source['tokens']:,} |" for source in sources),
+        sources=sources_table(manifest),
         masked=masked_table(json.loads((run / "masked.json").read_text())),
         cloze=cloze_table(json.loads((run / "cloze.json").read_text())),
     )
-
-
-def phases(settings: list[dict[str, Any]]) -> str:
-    lines = ["| phase | tokens | row | masked | learning rate |", "|---|---:|---:|---:|---|"]
-    for i, phase in enumerate(settings, 1):
-        decay = f"{phase['decay_shape']} decay over the last {phase['decay_tokens']:,}" if phase["decay_tokens"] else "flat"
-        shape = f"warm-up over {phase['warmup_tokens']:,}, {decay}" if phase["warmup_tokens"] else decay
-        lines.append(f"| {i} | {phase['tokens']:,} | {phase['length']:,} | {phase['mask_rate']:.0%} | {shape} |")
-    return "\n".join(lines)
-
-
-def masked_table(found: dict[str, Any]) -> str:
-    lines = ["| source | bits per masked byte | top-1 | masked tokens |", "|---|---:|---:|---:|"]
-    for name, s in [*found["sources"].items(), ("**all**", found["total"])]:
-        lines.append(f"| {name} | {s['bits_per_byte']:.3f} | {s['accuracy']:.1%} | {s['masked']:,} |")
-    return "\n".join(lines)
 
 
 def cloze_table(found: dict[str, Any]) -> str:

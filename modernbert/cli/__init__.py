@@ -18,6 +18,7 @@ from modernbert.cli.evaluate import evaluate
 from modernbert.cli.export import export
 from modernbert.cli.fill_mask import fill_mask
 from modernbert.cli.finetune import finetune
+from modernbert.cli.from_text import from_text
 from modernbert.cli.prepare import prepare
 from modernbert.cli.pretrain import pretrain
 from modernbert.cli.report import report
@@ -63,6 +64,7 @@ for _verb in (
     rerank,
     prepare,
     pretrain,
+    from_text,
     finetune,
     average,
     export,

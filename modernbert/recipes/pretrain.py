@@ -33,6 +33,27 @@ def first_result() -> PretrainConfig:
     )
 
 
+def three_phases() -> PretrainConfig:
+    """ModernBERT's three phases at the size of `first_result`: short rows, then long ones with documents from 256 tokens read twice and
+    the higher base of the rotary frequencies, then a decay (facts §2.1). The way to see `modernbert from-text` run, in minutes.
+    """
+    small = first_result()
+    longer = Phase(
+        tokens=200_000, length=512, mask_rate=0.2, peak=0.5, global_rope_theta=160_000.0, long_from=(256,), long_times=(2.0,)
+    )
+    return dataclasses.replace(
+        small,
+        model=small.model.with_(vocab_size=4096, global_rope_theta=10_000.0),
+        out="runs/three_phases",
+        phases=(
+            Phase(tokens=600_000, length=128, mask_rate=0.2, warmup_tokens=20_000),
+            longer,
+            dataclasses.replace(longer, decay_tokens=200_000),
+        ),
+        save_every_tokens=50_000,
+    )
+
+
 def tiny() -> PretrainConfig:
     """The packaged model: 16.8M parameters, some 15 passes over 200M tokens, 20 to 25 minutes on one H200.
 
