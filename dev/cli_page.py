@@ -21,6 +21,7 @@ exit code 2.
 
 RECIPES = {
     "pretrain": ["first_result"],
+    "from-text": [],  # the settings are those of pretrain
     "finetune": ["classification", "multiple_choice", "question_answering", "tagging"],
 }
 
@@ -41,7 +42,7 @@ def sections(command: click.Command, parent: click.Context | None) -> Iterator[s
     )
     yield f"## `{ctx.command_path}`\n\n```text\n{command.get_help(ctx)}\n```\n"
     if isinstance(command, click.Group):
-        for name in RECIPES.get(command.name or "") or command.list_commands(ctx):
+        for name in RECIPES.get(command.name or "", command.list_commands(ctx)):
             child = command.get_command(ctx, name)
             assert child is not None
             yield from sections(child, ctx)
