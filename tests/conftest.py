@@ -41,3 +41,9 @@ def tiny_folder(tmp_path_factory):
     init_weights(model, config, torch.Generator().manual_seed(0))
     save_model(model, config, folder, tokenizer=tokenizer)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _float32_on_every_cpu(monkeypatch):
+    """Also on one that computes bfloat16 natively, and with nothing written to the user's cache."""
+    monkeypatch.setattr("modernbert.engine.hardware.bf16_gain", lambda: 0.0)

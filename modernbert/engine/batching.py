@@ -7,6 +7,10 @@ from tqdm import tqdm
 BATCH_TOKENS = 8192
 """Tokens that go through the model together, where nothing else is said."""
 
+CPU_TOKENS = 1024
+"""The most that a CPU takes together, whatever is said: layers hand their rows on in the cache, and memory stays small. On one AMD EPYC
+core 512 and 1,024 are even, and 2,048 took a tenth longer in one run of two (dev/LOG.md)."""
+
 
 def group_by_tokens(lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Cuts rows into groups of at most `budget` tokens; a longer row is a group of its own.

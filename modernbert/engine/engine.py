@@ -23,7 +23,7 @@ from modernbert.checkpoint.settings import read_config, read_pooling
 from modernbert.engine import answer, classify, embed, fill_mask, tag
 from modernbert.engine.batching import BATCH_TOKENS
 from modernbert.engine.classify import Ranked
-from modernbert.engine.hardware import choose_device, choose_dtype, int8_gain, read_dtype
+from modernbert.engine.hardware import choose_device, choose_inference_dtype, int8_gain, read_dtype
 from modernbert.engine.quantized import quantize_model, sample
 from modernbert.engine.runner import Runner
 from modernbert.engine.tag import Aggregation
@@ -43,9 +43,10 @@ def load(
     Args:
         name_or_folder: a packaged model's name, a folder, or `org/name` on the Hugging Face hub; None is our own model.
         device: None takes the best one here; the CPU for int8.
-        dtype: "float32", "bfloat16", "float16" or "int8", or the same of torch; None is bfloat16 on a GPU that has it, float32
-            elsewhere. int8 makes the encoder's weights a quarter as large and its products faster; layers that lose too much in it
-            stay in float32 (`engine.quantized`), and all do, with a warning, on a CPU where int8 is the slower one.
+        dtype: "float32", "bfloat16", "float16" or "int8", or the same of torch; None is bfloat16 on a GPU or CPU that
+            computes in it natively, float32 elsewhere. int8 makes the encoder's weights a quarter as large and its products faster;
+            layers that lose too much in it stay in float32 (`engine.quantized`), and all do, with a warning, on a CPU where int8 is
+            the slower one.
 
     Raises:
         CheckpointError, ConfigError, TokenizerError: nothing has that name, or what it holds is foreign or damaged.
@@ -61,7 +62,7 @@ def load(
         model = load_model(cls, folder)
         quantize_model(model, sample(tokenizer))
     else:
-        model = load_model(cls, folder, device=device, dtype=wanted or choose_dtype(device))
+        model = load_model(cls, folder, device=device, dtype=wanted or choose_inference_dtype(device))
     return Engine(model, tokenizer, modules=read_modules(folder) or Modules(pooling=read_pooling(folder)))
 
 

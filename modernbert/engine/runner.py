@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from modernbert.batch import Batch, pack
 from modernbert.checkpoint.folder import ARCHITECTURES
-from modernbert.engine.batching import BATCH_TOKENS, each_group
+from modernbert.engine.batching import BATCH_TOKENS, CPU_TOKENS, each_group
 from modernbert.errors import CheckpointError
 from modernbert.model.encoder import Encoder
 from modernbert.model.heads import (
@@ -65,6 +65,11 @@ class Runner:
             f"load a {ARCHITECTURES[wanted]}, or fine-tune this one into it"
         )
 
+    def groups(self, rows: Sequence[Sequence[int]], doing: str, batch_tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
+        """Numbers of the rows that go through the model together: at most `batch_tokens`, and on a CPU at most `CPU_TOKENS`."""
+        budget = min(batch_tokens, CPU_TOKENS) if self.device.type == "cpu" else batch_tokens
+        return each_group([len(row) for row in rows], budget, doing)
+
     def each(
         self, rows: Sequence[Sequence[int]], compute: Callable[[Batch], Tensor], doing: str, batch_tokens: int = BATCH_TOKENS
     ) -> Iterator[tuple[list[int], Batch, Tensor]]:
@@ -79,7 +84,7 @@ class Runner:
         Returns:
             Numbers of the rows in the group, the group as a batch on the model's device, and the result in float32 on the CPU.
         """
-        for group in each_group([len(row) for row in rows], batch_tokens, doing):
+        for group in self.groups(rows, doing, batch_tokens):
             batch = pack([rows[i] for i in group]).to(self.device)
             with torch.inference_mode():
                 result = compute(batch).float().cpu()
