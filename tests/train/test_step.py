@@ -1,0 +1,122 @@
+"""One step of ours against plain implementations: transformers' model with padding, and the same step with layers run again."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from modernbert.batch import pack, unpack
+from modernbert.bench.equality import HEADS, random_model, twin
+from modernbert.config import ModelConfig
+from modernbert.data.documents import Document
+from modernbert.data.loader import Loader
+from modernbert.data.shards import TokenShards, write_shards
+from modernbert.model.heads import MaskedLM
+from modernbert.model.init import init_weights
+from modernbert.model.losses import IGNORE, MaskedLMLoss
+from modernbert.text.train import train_tokenizer
+from modernbert.train.pretrain import fit_to_tokenizer
+
+MODEL = ModelConfig(
+    vocab_size=384, hidden_size=64, intermediate_size=96, num_hidden_layers=4, num_attention_heads=2, initializer_range=0.15
+)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    texts = [" ".join(f"{k * n} is {k} times {n}." for k in range(1 + n % 40)) for n in range(90)]
+    write_shards((Document(text=text, source="sums") for text in texts), train_tokenizer(texts, 384), folder)
+    return TokenShards.open(folder)
+
+
+@pytest.fixture(scope="module")
+def batch(shards):
+    """Packed and masked by the loader that training uses: 8 rows of 256 tokens."""
+    return next(iter(Loader(shards, length=256, rows_per_batch=8, mask_rate=0.3, seed=0)))[0]
+
+
+def gradients(model):
+    return {name: p.grad for name, p in model.named_parameters()}
+
+
+def test_loss_and_gradients_of_a_step_are_those_of_transformers(shards, batch):
+    """Ours packed, with the fused head; theirs padded, with their loss over all positions. Float32: 1e-5 and 1e-4."""
+    config = fit_to_tokenizer(MODEL, shards.tokenizer())
+    ours = random_model(HEADS[1], config)
+    loss, _ = MaskedLMLoss(ours, chunk=100)(batch.batch, batch.masked_M, batch.labels_M)
+    real_M = batch.labels_M != IGNORE
+    (loss / real_M.sum()).backward()
+
+    labels_T = torch.full_like(batch.batch.ids_T, IGNORE, dtype=torch.int64)
+    labels_T[batch.masked_M[real_M]] = batch.labels_M[real_M]
+    ids, labels, ones = (
+        pad_sequence(unpack(x_T, batch.batch.cu_seqlens), batch_first=True, padding_value=fill)
+        for x_T, fill in (
+            (batch.batch.ids_T, config.pad_token_id),
+            (labels_T, IGNORE),
+            (torch.ones_like(labels_T), 0),
+        )
+    )
+    rows = ones.any(-1)  # a batch is filled up with empty rows
+    theirs = twin(HEADS[1], ours, config)
+    their_loss = theirs(input_ids=ids[rows], attention_mask=ones[rows], labels=labels[rows]).loss
+    their_loss.backward()
+    assert (loss / real_M.sum()).item() == pytest.approx(their_loss.item(), abs=1e-5)
+    wanted = gradients(theirs)
+    for name, grad in gradients(ours).items():
+        assert ((grad - wanted[name]).abs().max() / wanted[name].abs().max()).item() < 1e-4, name
+
+
+def test_layers_that_run_again_give_the_same_gradients(batch):
+    """Dropout draws the same numbers again; equal bit for bit, where 1e-6 is asked."""
+    config = dataclasses.replace(MODEL, attention_dropout=0.1)
+    found = []
+    for recompute in (False, True):
+        model = MaskedLM(config).train()
+        init_weights(model, config, torch.Generator().manual_seed(0))
+        model.model.recompute = recompute
+        torch.manual_seed(1)
+        MaskedLMLoss(model)(batch.batch, batch.masked_M, batch.labels_M)[0].backward()
+        found.append(gradients(model))
+    assert all(torch.equal(found[0][name], grad) for name, grad in found[1].items())
+
+
+def test_layers_that_run_again_keep_a_tenth_of_the_bytes(batch):
+    """Counted as what autograd saves, 4 layers of 64."""
+    model = MaskedLM(MODEL)
+    kept = []
+    for recompute in (False, True):
+        model.model.recompute = recompute
+        storages = {}
+
+        def keep(x, storages=storages):
+            storages[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            x_TD = model.model(batch.batch)
+        kept.append(sum(storages.values()) - sum(p.nbytes for p in model.model.parameters()))
+        del x_TD
+    assert kept[1] < 0.2 * kept[0]
+
+
+def test_in_float32_the_gradient_does_not_depend_on_the_cut_into_micro_batches(batch):
+    """Relative norm within 1e-6: a float32 sum in another order, with no float64 anywhere."""
+    model = MaskedLM(MODEL)
+    init_weights(model, MODEL, torch.Generator().manual_seed(0))
+    rows = [row.tolist() for row in unpack(batch.batch.ids_T, batch.batch.cu_seqlens) if len(row)]
+
+    def gradient(cuts):
+        model.zero_grad()
+        for part in cuts:
+            packed = pack(part)
+            every_third = torch.cat(
+                [torch.arange(a, b, 3) for a, b in zip(packed.cu_seqlens, packed.cu_seqlens[1:], strict=False)]
+            )
+            (MaskedLMLoss(model)(packed, every_third, packed.ids_T[every_third].long())[0] / 500).backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    whole, cut = gradient([rows]), gradient([rows[:1], rows[1:4], rows[4:]])
+    assert ((whole - cut).norm() / whole.norm()).item() < 1e-6
