@@ -14,8 +14,11 @@ def wsd(
     total_tokens: float,
     decay_shape: DecayShape = "one_minus_sqrt",
     floor: float = 0.0,
+    cosine_tokens: float = 0.0,
 ) -> float:
     """Warm-up, stable, decay: linear from 0 to 1, flat, then down to `floor` over the last `decay_tokens`.
+
+    With `cosine_tokens` the middle falls as `cosine_inverse_sqrt` of the tokens after the warm-up, and the decay begins where that stands.
 
     Source: `warmup_stable_decay` and `one_minus_sqrt` of ModernBERT's training code (facts §2.2); Hägele et al. 2024 for 1 − √.
 
@@ -26,11 +29,31 @@ def wsd(
     """
     if tokens < warmup_tokens:
         return tokens / warmup_tokens
-    into_decay = tokens - (total_tokens - decay_tokens)
-    if decay_tokens <= 0 or into_decay <= 0:
-        return 1.0
-    share = min(1.0, into_decay / decay_tokens)
-    return floor + (1 - floor) * (1 - (share if decay_shape == "linear" else math.sqrt(share)))
+    begin = total_tokens - decay_tokens
+    decaying = decay_tokens > 0 and tokens > begin
+    after = (begin if decaying else tokens) - warmup_tokens
+    level = cosine_inverse_sqrt(after, cosine_tokens) if cosine_tokens else 1.0
+    if not decaying:
+        return level
+    share = min(1.0, (tokens - begin) / decay_tokens)
+    return floor + (level - floor) * (1 - (share if decay_shape == "linear" else math.sqrt(share)))
+
+
+def cosine_inverse_sqrt(tokens: float, cosine_tokens: float, low: float = 0.1) -> float:
+    """The first half of a cosine's way from 1 to `low`, over c = `cosine_tokens`, then γ / √(t + δ), with no break in value or slope.
+
+        t ≤ c:  low + (1 − low) · (1 + cos(π t / 2c)) / 2
+        t > c:  δ + c = c (1 + low) / (π (1 − low)),   γ = (1 + low) / 2 · √(c + δ)
+
+    Source: Stable LM 2 (Bellagente et al. 2024, arXiv 2402.17834); δ and γ as in ModernBERT's training code (facts §2.2).
+
+    >>> [round(cosine_inverse_sqrt(t, 50), 3) for t in (0, 50, 990)]
+    [1.0, 0.55, 0.078]
+    """
+    if tokens <= cosine_tokens:
+        return low + (1 - low) * (1 + math.cos(math.pi * tokens / (2 * cosine_tokens))) / 2
+    shifted = cosine_tokens * (1 + low) / (math.pi * (1 - low))  # c + δ
+    return (1 + low) / 2 * math.sqrt(shifted / (tokens - cosine_tokens + shifted))
 
 
 def micro_batches_after(tokens: float, *, warmup_tokens: float, largest: int) -> int:

@@ -35,6 +35,9 @@ class Phase:
     warmup_tokens: int = 0
     decay_tokens: int = 0
     decay_shape: DecayShape = "one_minus_sqrt"
+    cosine_tokens: int = 0
+    """0 keeps the learning rate flat between warm-up and decay; otherwise it falls as half a cosine over these tokens, then as one over the
+    square root of the tokens (Stable LM 2's schedule, one of those that ModernBERT compared)."""
     peak: float = 1.0
     """Flat part of the learning rate, relative to the optimizer's."""
     floor: float = 0.0
@@ -47,7 +50,9 @@ class Phase:
 
     def __post_init__(self) -> None:
         shares = dict.fromkeys(("mask_share", "random_share"), (0, 1))
-        amounts = dict.fromkeys(("warmup_tokens", "decay_tokens", "batch_warmup_tokens", "peak", "floor"), (0, math.inf))
+        amounts = dict.fromkeys(
+            ("warmup_tokens", "decay_tokens", "batch_warmup_tokens", "cosine_tokens", "peak", "floor"), (0, math.inf)
+        )
         check_limits(self, {"tokens": (1, math.inf), "length": (3, math.inf), "mask_rate": (0.001, 1), **shares, **amounts})
         if self.mask_share + self.random_share > 1:
             raise ConfigError(
@@ -70,6 +75,7 @@ class Phase:
             total_tokens=self.tokens,
             decay_shape=self.decay_shape,
             floor=self.floor,
+            cosine_tokens=self.cosine_tokens,
         )
 
 

@@ -1,11 +1,12 @@
 """Learning-rate shapes against their closed forms."""
 
+import itertools
 import math
 
 import pytest
 
 from modernbert.recipes.pretrain import base
-from modernbert.train.schedules import micro_batches_after, wsd
+from modernbert.train.schedules import cosine_inverse_sqrt, micro_batches_after, wsd
 from modernbert.train.settings import Phase
 
 
@@ -54,3 +55,28 @@ def test_the_base_recipe_is_the_published_one():
     ]
     assert sizes == [1, 2, 2, 3, 3, 4, 4, 5, 5, 6]
     assert [phase.rate(phase.tokens / 2) * config.optimizer.lr for phase in config.phases[:2]] == pytest.approx([8e-4, 3e-4])
+
+
+@pytest.mark.parametrize("low", [0.1, 0.5])
+@pytest.mark.parametrize("tokens", [0, 30, 100, 101, 5000])
+def test_cosine_then_inverse_square_root_follows_the_closed_form_of_the_reference(tokens, low):
+    """facts §2.2: half-cosine over t_c, then γ / √(t + δ)."""
+    delta = 100 * (1 + low - math.pi * (1 - low)) / (math.pi * (1 - low))
+    gamma = (1 + low) / 2 * math.sqrt(100 + delta)
+    cosine = low + (1 - low) / 2 * (1 + math.cos(math.pi / 2 * tokens / 100))
+    wanted = cosine if tokens <= 100 else gamma / math.sqrt(tokens + delta)
+    assert cosine_inverse_sqrt(tokens, 100, low) == pytest.approx(wanted, rel=1e-12)
+
+
+def test_cosine_and_inverse_square_root_meet_in_value_and_slope():
+    before, at, after = (cosine_inverse_sqrt(t, 1000) for t in (999.0, 1000.0, 1001.0))
+    assert at == pytest.approx(0.55)
+    assert (after - at) == pytest.approx(at - before, rel=2e-3)  # the second derivative is 1e-3 of the first there
+
+
+def test_a_phase_warms_up_falls_and_decays_without_a_jump():
+    phase = Phase(tokens=1000, warmup_tokens=100, cosine_tokens=200, decay_tokens=300, decay_shape="linear")
+    rates = [phase.rate(t) for t in range(1001)]
+    assert rates[100] == 1.0 and rates[300] == pytest.approx(0.55) and rates[1000] == 0.0
+    assert max(abs(b - a) for a, b in itertools.pairwise(rates)) <= 0.0101
+    assert rates[850] == pytest.approx(rates[700] / 2)
