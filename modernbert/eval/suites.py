@@ -37,6 +37,32 @@ _DEVELOPMENT = (
 )
 
 
+_TRAINING = (
+    *(RetrievalSource(path=name, split="train") for name in ("scifact", "nq_oracle")),
+    RetrievalSource(path="quora/train.jsonl.gz", name="quora", query="text_a", document="text_b", only="label=1"),
+    RetrievalSource(path="medquad/train.jsonl.gz", name="medquad", query="question", document="answer"),
+    RetrievalSource(path="conala/train.jsonl.gz", name="conala", query="intent", document="code"),
+    RetrievalSource(path="code_docstring/train.jsonl.gz", name="code_docstring", query="docstring", document="code"),
+    *(
+        RetrievalSource(path=f"codenn/{language}.train.jsonl.gz", name=f"codenn_{language}", query="title", document="code")
+        for language in ("csharp", "python", "sql")
+    ),
+    RetrievalSource(path="java_codesum/train.jsonl.gz", name="java_codesum", query="docstring", document="code"),
+    RetrievalSource(path="mbpp/train.jsonl.gz", name="mbpp", query="text", document="code"),
+    *(RetrievalSource(path=name, split="train", only="kind=specific") for name in ("qmsum", "squality")),
+    *(RetrievalSource(path=f"{name}/train.jsonl.gz", name=name) for name in ("wikiqa", "trecqa")),
+)
+
+
+def training_sets(root: str | Path) -> list[RetrievalSource]:
+    """The training splits beside `development_sets`, of the sets that have one; `root` as there."""
+    return [_placed(source, root) for source in _TRAINING]
+
+
+def _placed(source: RetrievalSource, root: str | Path) -> RetrievalSource:
+    return dataclasses.replace(source, path=str(Path(root) / source.path), name=source.name or source.path)
+
+
 def development_sets(root: str | Path, names: tuple[str, ...] = ()) -> list[RetrievalSource]:
     """The dev splits of the sets that models here are tuned on: prose, code, long documents, answer sentences.
 
@@ -47,10 +73,7 @@ def development_sets(root: str | Path, names: tuple[str, ...] = ()) -> list[Retr
     Raises:
         DataError: no set has a name (names the sets).
     """
-    sources = [
-        dataclasses.replace(source, path=str(Path(root) / source.path), name=source.name or source.path)
-        for source in _DEVELOPMENT
-    ]
+    sources = [_placed(source, root) for source in _DEVELOPMENT]
     unknown = set(names) - {source.name for source in sources}
     if unknown:
         raise DataError(f"no set named {', '.join(sorted(unknown))}; there are {', '.join(source.name for source in sources)}")

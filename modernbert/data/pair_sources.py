@@ -1,0 +1,160 @@
+"""Pairs for contrastive training out of documents: what people would search by, and what they should find.
+
+title ↔ text · heading ↔ section · question ↔ answer · word ↔ definition · docstring ↔ function · and the training splits of search sets.
+"""
+
+import ast
+import contextlib
+import hashlib
+import itertools
+import json
+import re
+import textwrap
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from modernbert.data.documents import JSON_LINES, document_files, read_rows, source_of
+from modernbert.data.python_sources import python_documents
+from modernbert.data.retrieval import RetrievalSet
+from modernbert.errors import DataError
+
+Pair = dict[str, Any]
+"""query, document, and perhaps negatives and group; see `tasks/pairs.py`."""
+
+LONGEST = 2_000
+"""Characters of a document: more than a row of 256 tokens reads."""
+
+SHORTEST = 150
+"""Characters of a text or section worth finding."""
+
+_QUESTION = re.compile(r"^Question: (.+?)\nAnswer: (.+?)$", re.MULTILINE)
+_DEFINITION = re.compile(r"^([^\n():;]{2,60}) \((?:noun|verb|adjective|adverb)\): (.{15,})$", re.MULTILINE)
+_HEADING = re.compile(r"^[^\n]{3,80}[^\s.,:;?!]$")
+
+
+def document_pairs(text: str, title: str | None) -> Iterator[tuple[str, Pair]]:
+    """The pairs that one document of prose holds, each with its kind: question, definition, title, heading.
+
+    Args:
+        text: paragraphs with empty lines between; a short one without a full stop is a heading.
+        title: of the document, or None.
+
+    >>> body = "Ants dig. " * 20
+    >>> pairs = list(document_pairs(f"Ants\\n\\n{body}\\n\\nTheir nests\\n\\n{body}", "Ants"))
+    >>> [(kind, pair["query"]) for kind, pair in pairs]
+    [('title', 'Ants'), ('heading', 'Ants: Their nests')]
+    """
+    questions = [{"query": question, "document": answer} for question, answer in _QUESTION.findall(text)]
+    yield from (("question", pair) for pair in questions)
+    definitions = [{"query": word, "document": meaning, "group": word} for word, meaning in _DEFINITION.findall(text)]
+    yield from (("definition", pair) for pair in definitions)
+    if questions or definitions:
+        return
+    paragraphs = text.split("\n\n")
+    if title and paragraphs and paragraphs[0].strip() == title.rpartition(": ")[2]:
+        paragraphs = paragraphs[1:]
+    headings = [place for place, paragraph in enumerate(paragraphs) if _HEADING.match(paragraph)]
+    first = _section(paragraphs[: headings[0] if headings else None])
+    if title and len(first) >= SHORTEST:
+        yield "title", {"query": title, "document": first, "group": title}
+    for begin, end in itertools.pairwise([*headings, len(paragraphs)]):
+        section = _section(paragraphs[begin + 1 : end])
+        if len(section) >= SHORTEST:
+            heading = f"{title}: {paragraphs[begin]}" if title else paragraphs[begin]
+            yield "heading", {"query": heading, "document": section, "group": title or paragraphs[begin]}
+
+
+def function_pairs(code: str) -> Iterator[Pair]:
+    """The functions of a Python file that say what they do: the docstring's first paragraph, and the function without its docstring.
+
+    >>> next(function_pairs('def add(a, b):\\n    "Adds two numbers, or joins texts."\\n    return a + b\\n'))
+    {'query': 'Adds two numbers, or joins texts.', 'document': 'def add(a, b):\\n    return a + b'}
+    """
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+        lines = code.splitlines()
+        with warnings.catch_warnings(action="ignore"):  # of others' escapes
+            tree = ast.parse(code)
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or len(node.body) < 2:
+                continue
+            said = ast.get_docstring(node)
+            query = " ".join(said.split("\n\n")[0].split()) if said else ""
+            if not 20 <= len(query) <= 400:
+                continue
+            doc = node.body[0]
+            kept = [*lines[node.lineno - 1 : doc.lineno - 1], *lines[doc.end_lineno or doc.lineno : node.end_lineno]]
+            yield {"query": query, "document": textwrap.dedent("\n".join(kept))[:LONGEST]}
+
+
+def set_pairs(data: RetrievalSet) -> Iterator[Pair]:
+    """The right documents of a set's queries; where it has candidates, the wrong ones are their negatives."""
+    for query, grades in zip(data.queries, data.grades, strict=True):
+        wrong = [data.documents[place] for place, grade in grades.items() if grade <= 0] if data.candidates else []
+        for place, grade in grades.items():
+            if grade > 0:
+                pair: Pair = {"query": query, "document": data.documents[place]}
+                yield pair | ({"negatives": wrong} if wrong else {})
+
+
+def write_pairs(
+    out: str | Path, files: Iterable[str | Path] = (), packages: Iterable[str] = (), sets: Iterable[RetrievalSet] = ()
+) -> dict[str, int]:
+    """Writes a file of pairs for each source into a folder, each pair once.
+
+    Args:
+        out: the folder; made if need be.
+        files: documents as JSON lines with `text` and perhaps `title` and `source`, or folders of them. A file named validation is left
+            out: what is held out stays so.
+        packages: installed ones, whose Python is read.
+        sets: training splits.
+
+    Returns:
+        Pairs by source: kind-source for documents, docstring-python for code, the set's name for sets.
+
+    Raises:
+        DataError: a file or package is missing or damaged.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    counts: dict[str, int] = {}
+    seen: set[bytes] = set()
+    with contextlib.ExitStack() as stack:
+        parts: dict[str, Any] = {}
+        for source, pair in _all_pairs(files, packages, sets):
+            digest = hashlib.blake2b(f"{pair['query']}\0{pair['document']}".encode(errors="replace"), digest_size=16).digest()
+            if digest in seen or pair["query"].strip() == "" or pair["document"].strip() == "":
+                continue
+            seen.add(digest)
+            if source not in parts:
+                parts[source] = stack.enter_context((out / f".{source}.part").open("w", encoding="utf-8"))
+            parts[source].write(json.dumps({**pair, "source": source}, ensure_ascii=False) + "\n")
+            counts[source] = counts.get(source, 0) + 1
+    for source in counts:
+        (out / f".{source}.part").replace(out / f"{source}.jsonl")
+    return counts
+
+
+def _all_pairs(files: Iterable[str | Path], packages: Iterable[str], sets: Iterable[RetrievalSet]) -> Iterator[tuple[str, Pair]]:
+    for file in document_files(files):
+        name = source_of(file)
+        if name == "validation" or not file.name.endswith(JSON_LINES):
+            continue
+        for place, row in read_rows(file):
+            if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+                raise DataError(f"{place}: wanted a row with a string 'text'; mend or remove it")
+            for kind, pair in document_pairs(row["text"], row.get("title")):
+                yield f"{kind}-{row.get('source') or name}", pair
+    for document in python_documents(list(packages)):
+        for pair in function_pairs(document["text"]):
+            yield "docstring-python", pair
+    for data in sets:
+        for pair in set_pairs(data):
+            yield data.name, pair
+
+
+def _section(paragraphs: list[str]) -> str:
+    """Paragraphs up to the longest document, cut at a word."""
+    whole = "\n\n".join(paragraph.strip() for paragraph in paragraphs).strip()
+    return whole if len(whole) <= LONGEST else whole[:LONGEST].rsplit(" ", 1)[0]

@@ -1,0 +1,75 @@
+"""Pairs out of prose, code and search sets."""
+
+import json
+
+import pytest
+
+from modernbert.data.pair_sources import document_pairs, function_pairs, set_pairs, write_pairs
+from modernbert.data.retrieval import RetrievalSet
+from modernbert.errors import DataError
+
+BODY = "Ants dig holes in the ground and carry what they find. " * 4
+
+
+def test_titles_find_texts_and_headings_their_sections():
+    text = f"Ants\n\n{BODY}\n\nNests\n\n{BODY}\n\nMore of it.\n\nToo short\n\nlittle.\n\nFood\n\n{BODY}"
+    found = list(document_pairs(text, "Insects: Ants"))
+    assert [(kind, pair["query"], pair["group"]) for kind, pair in found] == [
+        ("title", "Insects: Ants", "Insects: Ants"),
+        ("heading", "Insects: Ants: Nests", "Insects: Ants"),
+        ("heading", "Insects: Ants: Food", "Insects: Ants"),
+    ]
+    assert found[0][1]["document"] == BODY.strip() and found[1][1]["document"].endswith("More of it.")
+
+
+def test_questions_and_definitions_are_pairs_of_their_own():
+    found = list(document_pairs("Question: Who digs?\nAnswer: Ants.\n\nQuestion: Who flies?\nAnswer: Bees.", "Trivia"))
+    assert [(kind, pair["query"], pair["document"]) for kind, pair in found] == [
+        ("question", "Who digs?", "Ants."),
+        ("question", "Who flies?", "Bees."),
+    ]
+    ((kind, pair),) = document_pairs("ant, pismire (noun): a small social insect.\n\nKinds of ant:", "ant")
+    assert (kind, pair["query"], pair["document"]) == ("definition", "ant, pismire", "a small social insect.")
+
+
+def test_a_function_loses_its_docstring_and_nothing_else():
+    code = '''
+class A:
+    @property
+    def size(self):
+        """How many there are, as a whole number.
+
+        More of it.
+        """
+        # counted
+        return 1
+
+    def bare(self):
+        """Only this docstring, and nothing to find."""
+
+def no_doc():
+    return 2
+'''
+    (pair,) = function_pairs(code)
+    assert pair["query"] == "How many there are, as a whole number."
+    assert pair["document"] == "def size(self):\n    # counted\n    return 1"
+    assert list(function_pairs("def broken(:")) == []
+
+
+def test_candidates_that_are_wrong_become_negatives():
+    parts = {"name": "s", "metric": "map", "document_ids": ["0", "1", "2"], "query_ids": ["q"], "missing": [[]]}
+    data = RetrievalSet(documents=["a", "b", "c"], queries=["x"], grades=[{0: 0, 1: 1, 2: 0}], candidates=[[0, 1, 2]], **parts)
+    assert list(set_pairs(data)) == [{"query": "x", "document": "b", "negatives": ["a", "c"]}]
+
+
+def test_each_source_gets_a_file_and_each_pair_comes_once(tmp_path):
+    row = {"text": f"Ants\n\n{BODY}", "title": "Ants", "source": "zoo"}
+    for name in ("a-0001", "b", "validation"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({**row, "source": name if name == "validation" else "zoo"}) + "\n")
+    counts = write_pairs(tmp_path / "out", [tmp_path])
+    assert counts == {"title-zoo": 1}
+    (line,) = (tmp_path / "out" / "title-zoo.jsonl").read_text().splitlines()
+    assert json.loads(line) == {"query": "Ants", "document": BODY.strip(), "group": "Ants", "source": "title-zoo"}
+    (tmp_path / "a-0001.jsonl").write_text("[1]\n")
+    with pytest.raises(DataError, match=r"a-0001\.jsonl, line 1: wanted a row with a string 'text'"):
+        write_pairs(tmp_path / "out", [tmp_path])
