@@ -29,7 +29,7 @@ from modernbert.checkpoint.lock import alone_in
 from modernbert.data.documents import Document, document_files, read_documents
 from modernbert.data.shards import TOKENIZER, read_manifest, write_shards
 from modernbert.engine.engine import load
-from modernbert.errors import DataError, TrainingError
+from modernbert.errors import ConfigError, DataError, TrainingError
 from modernbert.eval.masked import evaluate_masked
 from modernbert.model.heads import MaskedLM
 from modernbert.text.tokenizer import Tokenizer
@@ -57,10 +57,16 @@ def from_text(config: PretrainConfig, text: str | Path, *, licence: Sequence[str
         command: that was given, for the card.
 
     Raises:
+        ConfigError: the recipe begins from the weights of a model, which has its tokenizer.
         DataError: the text cannot be read, holds fewer than two documents, or is not that of the stages that are there.
         TrainingError: another process works in the folder, or the run cannot go on.
         MissingExtraError: matplotlib is not installed, for the card's curves.
     """
+    if config.begin_from:
+        raise ConfigError(
+            f"begin_from={config.begin_from} has a tokenizer of its own, and from-text makes another; use `modernbert prepare tokens` "
+            "with that one, and `modernbert pretrain`"
+        )
     figure_class()
     out = Path(config.out)
     with alone_in(out, TrainingError):

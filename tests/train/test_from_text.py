@@ -16,7 +16,7 @@ from modernbert.config import ModelConfig
 from modernbert.data.documents import read_documents
 from modernbert.data.shards import TokenShards
 from modernbert.engine.engine import load
-from modernbert.errors import DataError
+from modernbert.errors import ConfigError, DataError
 from modernbert.model.heads import MaskedLM
 from modernbert.recipes.pretrain import three_phases
 from modernbert.train.from_text import from_text
@@ -144,6 +144,8 @@ def test_other_text_and_too_little_are_refused(made, text, tmp_path):
     (tmp_path / "a.txt").write_text("alone")
     with pytest.raises(DataError, match=r"was begun with other files than those of .*a\.txt; give out= another folder"):
         from_text(toy(made), tmp_path / "a.txt")
+    with pytest.raises(ConfigError, match="begin_from=tiny has a tokenizer of its own, and from-text makes another"):
+        from_text(dataclasses.replace(toy(tmp_path / "out"), begin_from="tiny"), text)
     with pytest.raises(DataError, match=r"a\.txt holds 1 documents; wanted two or more"):
         from_text(toy(tmp_path / "out"), tmp_path / "a.txt")
 
