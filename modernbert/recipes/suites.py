@@ -101,7 +101,11 @@ def development() -> tuple[Member, ...]:
             config=dataclasses.replace(recipes.regression(), max_length=512),
             sources=(_set("clear_readability"),),
         ),
-        Member(name="clear_frozen", config=recipes.quality(), sources=(_set("clear_readability"),)),
+        Member(  # the settings of `quality` on numbers that are not its scores from 0 to 5
+            name="clear_frozen",
+            config=dataclasses.replace(recipes.quality(), task=recipes.regression().task),
+            sources=(_set("clear_readability"),),
+        ),
         *(Member(name=name, config=tags, sources=(_set(name),)) for name in ("wnut17", "bc5cdr", "ncbi_disease", "wikiann_en")),
         Member(name="pii", config=dataclasses.replace(tags, epochs=10), sources=(_set("pii_presidio", form=spans_to_tags),)),
         *(
