@@ -6,7 +6,7 @@ D width of a vector.
 import dataclasses
 import string
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -107,3 +107,32 @@ def prompt_of(settings: VectorSettings, prompt: str | None, prompt_name: str | N
         known = ", ".join(map(repr, settings.prompts)) or "none"
         raise ConfigError(f"no prompt named {wanted!r}; this model's folder has {known}; give the text itself as prompt=…")
     return settings.prompts[wanted]
+
+
+def check_wishes(precision: Precision, truncate_dim: int | None, width: int, texts: int) -> None:
+    """Checks what a caller of `embed` asks for.
+
+    Raises:
+        ConfigError: no such precision, no such width, or the range of each dimension of a single text.
+    """
+    if precision not in get_args(Precision):
+        raise ConfigError(f"precision={precision!r}: wanted one of {', '.join(get_args(Precision))}")
+    if precision.endswith("int8") and texts == 1:
+        raise ConfigError(
+            f"precision={precision!r} measures each dimension's range over the texts, and there is one; "
+            "embed it in float32 and call `quantize` with the ranges of your collection"
+        )
+    if truncate_dim is not None and not 1 <= truncate_dim <= width:
+        raise ConfigError(f"truncate_dim={truncate_dim!r}: wanted 1 to {width}, the width of the model's vectors")
+
+
+def finished(vectors: np.ndarray, normalize: bool, truncate_dim: int | None, precision: Precision) -> np.ndarray:
+    """The model's vectors, float32 [n, D], as the caller wants them: fewer dimensions, then length 1, then a smaller type.
+
+    >>> finished(np.array([[3.0, 4.0, 12.0]]), True, 2, "float32").tolist()
+    [[0.6, 0.8]]
+    """
+    vectors = vectors[:, :truncate_dim]
+    if normalize:
+        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    return quantize(np.ascontiguousarray(vectors), precision)

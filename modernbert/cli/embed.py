@@ -5,7 +5,6 @@ from typing import Any
 
 import click
 
-import modernbert
 from modernbert.cli import inputs
 
 
@@ -46,18 +45,18 @@ def embed(
 ) -> None:
     """Vectors of texts, one each.
 
-    `-` reads texts from standard input, one a line.
+    `-` reads texts from standard input, one a line. A folder of ONNX files runs without torch.
 
     \b
     modernbert embed "a text" "another"
     modernbert embed --file documents.parquet -o vectors.npy
     """
-    from modernbert.data.vectors import check_vectors_path, write_vectors
-
     if out is not None:
+        from modernbert.data.vectors import check_vectors_path, write_vectors
+
         check_vectors_path(out)
     places, read = inputs.read_inputs(texts, files, (text_column,))
-    engine = modernbert.load(model, dtype=dtype)
+    engine = inputs.open_model(model, dtype)
     given = [text for (text,) in read]
     with inputs.named(places):
         vectors = engine.embed(

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-import modernbert
 from modernbert.cli import inputs
 from modernbert.cli.inputs import on_one_line
 from modernbert.cli.texts import read_texts
@@ -22,13 +21,13 @@ from modernbert.errors import TextError
 def fill_mask(texts: tuple[str, ...], model: str | None, dtype: str | None, top_k: int, as_json: bool) -> None:
     """The likeliest words at each [MASK].
 
-    Each TEXT holds one [MASK] or more; `-` reads texts from standard input, one a line.
+    Each TEXT holds one [MASK] or more; `-` reads texts from standard input, one a line. A folder of ONNX files runs without torch.
 
     \b
     modernbert fill-mask "The capital of France is [MASK]."
     modernbert fill-mask --json --top-k 1 - < sentences.txt
     """
-    engine = modernbert.load(model, dtype=dtype)
+    engine = inputs.open_model(model, dtype)
     for place, text in read_texts(texts):
         try:
             found = engine.fill_mask(text, top_k=top_k)

@@ -4,12 +4,14 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+import modernbert
 from modernbert.cli.texts import read_texts
-from modernbert.errors import DataError, TextError
+from modernbert.errors import ConfigError, DataError, TextError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,6 +37,24 @@ def as_json(shape: str) -> Callable[[F], F]:
     return click.option("--json", "as_json", is_flag=True, help=f"One JSON line {shape}.")
 
 
+def open_model(name_or_folder: str | None, dtype: str | None) -> Any:
+    """The engine of a model; for a folder with ONNX files alone, the runtime without torch.
+
+    Raises:
+        ConfigError: ONNX files have no such dtype.
+        ModernBertError: as `modernbert.load` and `modernbert.runtime.model.load`.
+    """
+    folder = Path(name_or_folder or "")
+    if name_or_folder is None or any(folder.glob("model*.safetensors")) or not (folder / "onnx").is_dir():
+        return modernbert.load(name_or_folder, dtype=dtype)
+    from modernbert.runtime.model import load
+
+    files = {None: "model.onnx", "float32": "model.onnx", "float16": "model_fp16.onnx", "int8": "model_quantized.onnx"}
+    if dtype not in files:
+        raise ConfigError(f"ONNX files are float32, float16 or int8, not {dtype}; name one of those, or leave it out")
+    return load(folder, file=files[dtype])
+
+
 def read_inputs(texts: Sequence[str], files: Sequence[str], columns: Sequence[str]) -> tuple[list[str], list[tuple[str, ...]]]:
     """Everything that a verb shall read, in memory: arguments (`-` is standard input, a text a line), then the rows of files.
 
@@ -50,8 +70,6 @@ def read_inputs(texts: Sequence[str], files: Sequence[str], columns: Sequence[st
         TextError: there is nothing to read, or it is not UTF-8.
         DataError: a file cannot be read, or a row lacks a column or holds no text in it.
     """
-    from modernbert.data.tables import read_table
-
     if not texts and not files:
         raise TextError("nothing to read: give a text, - for standard input, or --file FILE")
     places: list[str] = []
@@ -60,6 +78,8 @@ def read_inputs(texts: Sequence[str], files: Sequence[str], columns: Sequence[st
         places.append(place)
         inputs.append((text,))
     for file in files:
+        from modernbert.data.tables import read_table  # pyarrow: a tenth of a second that texts alone need not wait
+
         for place, row in read_table(file):
             places.append(place)
             inputs.append(tuple(_cell(row, column, place) for column in columns))

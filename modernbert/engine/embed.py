@@ -4,7 +4,7 @@ T tokens in the batch · B texts · D width of a vector.
 """
 
 import dataclasses
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +16,10 @@ from modernbert.checkpoint.modules import Modules
 from modernbert.config import Pooling
 from modernbert.engine import late
 from modernbert.engine.runner import Runner
-from modernbert.errors import CheckpointError, ConfigError
+from modernbert.errors import CheckpointError
 from modernbert.model.heads import LateInteraction, pool
 from modernbert.text.rows import list_of, prompted, rows_of
-from modernbert.vectors import Precision, quantize
+from modernbert.vectors import Precision, check_wishes, finished
 
 
 def embed(
@@ -38,17 +38,10 @@ def embed(
     """See `Engine.embed`."""
     if modules.pooling is None or isinstance(runner.model, LateInteraction):
         raise CheckpointError("this model gives a vector for each token, none for a text; call embed_tokens")
-    if precision not in get_args(Precision):
-        raise ConfigError(f"precision={precision!r}: wanted one of {', '.join(get_args(Precision))}")
-    if precision.endswith("int8") and len(list_of(texts)) == 1:
-        raise ConfigError(
-            f"precision={precision!r} measures each dimension's range over the texts, and there is one; "
-            "embed it in float32 and call `quantize` with the ranges of your collection"
-        )
     width = vector_width(runner, modules)
-    if truncate_dim is not None and not 1 <= truncate_dim <= width:
-        raise ConfigError(f"truncate_dim={truncate_dim!r}: wanted 1 to {width}, the width of the model's vectors")
-    given, skip = prompted(runner.tokenizer, modules, texts, prompt, prompt_name)
+    items = texts if isinstance(texts, str) else list_of(texts)
+    check_wishes(precision, truncate_dim, width, len(list_of(items)))
+    given, skip = prompted(runner.tokenizer, modules, items, prompt, prompt_name)
     rows = rows_of(runner.tokenizer, given, limit=min(modules.max_seq_length or runner.limit, runner.limit), truncate=truncate)
     pooling: Pooling = modules.pooling
 
@@ -58,10 +51,8 @@ def embed(
             x_BD = dense(x_BD)
         return F.normalize(x_BD, dim=-1) if modules.normalize else x_BD
 
-    vectors = runner.vectors(rows, compute, "embed", batch_tokens=batch_tokens).reshape(len(rows), width)[:, :truncate_dim]
-    if normalize:
-        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
-    vectors = quantize(np.ascontiguousarray(vectors), precision)
+    vectors = runner.vectors(rows, compute, "embed", batch_tokens=batch_tokens).reshape(len(rows), width)
+    vectors = finished(vectors, normalize, truncate_dim, precision)
     return vectors[0] if isinstance(texts, str) else vectors
 
 

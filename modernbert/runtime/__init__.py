@@ -1,1 +1,6 @@
-"""Exported folders at work without torch: onnxruntime, tokenizers and numpy. Nothing here imports torch, installed or not."""
+"""Exported folders at work without torch: onnxruntime, tokenizers and numpy. Nothing here imports torch, installed or not.
+
+from modernbert.runtime.model import load
+
+load("exported").embed(["a text", "another"])
+"""

@@ -21,3 +21,21 @@ def padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[np.ndarray, np.n
         ids_BL[i, : len(row)] = row
         mask_BL[i, : len(row)] = 1
     return ids_BL, mask_BL
+
+
+def groups(lengths: Sequence[int], budget: int = 1024) -> list[list[int]]:
+    """Cuts rows into groups of like length, longest first, each of at most `budget` tokens with its padding.
+
+    Args:
+        lengths: tokens of each row.
+        budget: what stays in a core's cache; a longer row is a group of its own.
+
+    >>> groups([3, 9, 4, 1, 2], budget=8)
+    [[1], [2, 0], [4, 3]]
+    """
+    found: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if not found or (len(found[-1]) + 1) * lengths[found[-1][0]] > budget:
+            found.append([])
+        found[-1].append(row)
+    return found

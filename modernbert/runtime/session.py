@@ -1,6 +1,7 @@
 """ONNX Runtime, which runs the files that `modernbert export` writes."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,8 @@ class Session:
             self._session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the library's own classes have no public root
             raise CheckpointError(f"{file} is damaged, or needs a newer onnxruntime ({error}); export it again") from error
-        self.outputs = [output.name for output in self._session.get_outputs()]
+        self.widths: dict[str, Any] = {output.name: output.shape[-1] for output in self._session.get_outputs()}
+        """Of each output its last axis."""
 
     def run(self, output: str, ids_BL: np.ndarray, mask_BL: np.ndarray) -> np.ndarray:
         """One output for padded rows of token ids, int64, and their mask, 0 at padding."""
