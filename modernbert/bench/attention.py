@@ -151,9 +151,7 @@ def _tiles(lengths: list[int], dtype: torch.dtype, device: torch.device, time_of
         for tiles in CANDIDATES:
             TILES[name] = tiles
             try:
-                taken = time_of(
-                    lambda name=name: attention_window.launch(name, tensors[name], qkv, cos, batch.cu_seqlens, WINDOW)
-                )
+                taken = time_of(lambda name=name: attention_window.launch(name, tensors[name], WINDOW))
             except Exception as error:  # Triton has a class for each way in which tiles do not fit
                 found[name].append(dataclasses.asdict(tiles) | {"failed": f"{type(error).__name__}: {error}"[:200]})
                 continue

@@ -109,7 +109,7 @@ def _forward(qkv: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: Tensor, reach: i
     qkv, cos, sin = qkv.contiguous(), cos.contiguous(), sin.contiguous()
     tokens, _, heads, width = qkv.shape
     o, lse = qkv.new_empty(tokens, heads, width), qkv.new_empty(heads, tokens, dtype=torch.float32)
-    launch("forward", (qkv, cos, sin, cu_seqlens, o, lse), qkv, cos, cu_seqlens, reach)
+    launch("forward", (qkv, cos, sin, cu_seqlens, o, lse), reach)
     return o, lse
 
 
@@ -119,13 +119,20 @@ def _backward(
 ) -> Tensor:
     qkv, cos, sin, o, lse, do = (x.contiguous() for x in (qkv, cos, sin, o, lse, do))
     dqkv, delta = qkv.new_empty(qkv.shape), lse.new_empty(lse.shape)
-    launch("backward_queries", (qkv, cos, sin, cu_seqlens, o, lse, do, dqkv, delta), qkv, cos, cu_seqlens, reach)
-    launch("backward_keys", (qkv, cos, sin, cu_seqlens, lse, do, dqkv, delta), qkv, cos, cu_seqlens, reach)
+    launch("backward_queries", (qkv, cos, sin, cu_seqlens, o, lse, do, dqkv, delta), reach)
+    launch("backward_keys", (qkv, cos, sin, cu_seqlens, lse, do, dqkv, delta), reach)
     return dqkv
 
 
-def launch(name: str, tensors: tuple[Tensor, ...], qkv: Tensor, cos: Tensor, cu_seqlens: Tensor, reach: int) -> None:
-    """Runs the kernel of that name on its tensors, the same as in its signature, cut by `TILES`."""
+def launch(name: str, tensors: tuple[Tensor, ...], reach: int) -> None:
+    """Runs a kernel, cut as `TILES` says.
+
+    Args:
+        name: "forward", "backward_queries" or "backward_keys".
+        tensors: those of its signature, contiguous, in the same order.
+        reach: how many tokens to each side are visible.
+    """
+    qkv, cos, _, cu_seqlens = tensors[:4]
     tokens, _, heads, width = qkv.shape
     rows, tiles = len(cu_seqlens) - 1, TILES[name]
     slots = tokens // tiles.own + rows  # at least the tiles of all rows; the rest leave at once
