@@ -24,6 +24,7 @@ from tqdm import tqdm
 from modernbert.checkpoint.atomic import staged, sweep
 from modernbert.checkpoint.folder import load_model
 from modernbert.checkpoint.lock import alone_in
+from modernbert.checkpoint.names import resolve
 from modernbert.config import ModelConfig
 from modernbert.data.loader import Loader
 from modernbert.data.shards import TokenShards
@@ -40,10 +41,11 @@ from modernbert.train.schedules import micro_batches_after
 from modernbert.train.settings import Phase, PretrainConfig, check, settings
 from modernbert.train.state import Checkpoints, Progress, resume
 from modernbert.train.validation import validate
+from modernbert.train.vocabulary import with_vocabulary
 
 FREE = {
     *("out", "shards", "device", "compile", "head_chunk", "recompute", "shard_weights"),
-    *("validation", "validation_tokens", "save_every_tokens", "keep_checkpoints", "keep_best", "log_every_steps"),
+    *("validation", "validation_tokens", "save_every_tokens", "keep_checkpoints", "keep_best", "log_every_steps", "tensorboard"),
 }
 """Settings that may change while a run goes on: they decide where and how, not what is learnt."""
 
@@ -85,7 +87,7 @@ def train(
     run: Path,
 ) -> None:
     """The run itself, from its last checkpoint or the beginning to the finished model in `run / "model"`."""
-    model = build_model(config, world)
+    model = build_model(config, tokenizer, world)
     loss_of = share_out(MaskedLMLoss(model, z_loss=config.z_loss, chunk=config.head_chunk), config, world)
     optimizers = build_optimizers(model, config.optimizer)
     progress = Progress()
@@ -95,7 +97,8 @@ def train(
         if world.leads:
             tqdm.write(f"resumed from {folder}: step {progress.step}, {progress.tokens:,} tokens", file=sys.stderr)
 
-    log = Log(run / "log.jsonl", sum(phase.tokens for phase in config.phases), progress, world)
+    planned = sum(phase.tokens for phase in config.phases)
+    log = Log(run / "log.jsonl", planned, progress, world, tensorboard=config.tensorboard)
 
     def save(phase: Phase) -> None:
         scores = validate(loss_of, held_out, phase, config, world) if held_out else None
@@ -149,12 +152,16 @@ def train(
         save(phase)
 
 
-def build_model(config: PretrainConfig, world: World) -> MaskedLM:
+def build_model(config: PretrainConfig, tokenizer: Tokenizer, world: World) -> MaskedLM:
     """The model as the run begins it, on its device and ready to train."""
     model = MaskedLM(config.model)
     init_weights(model, config.model, torch.Generator().manual_seed(config.seed))
     if config.begin_from:
-        begin_from(model, load_model(MaskedLM, config.begin_from, dtype=torch.float32))
+        folder = resolve(config.begin_from)
+        found, old = load_model(MaskedLM, folder, dtype=torch.float32), Tokenizer.load(folder)
+        if old.sha256 != tokenizer.sha256:
+            found = with_vocabulary(found, old, tokenizer)
+        begin_from(model, found, keep_type=config.keep_type)
     model.to(world.device).train()
     model.model.compute_dtype = getattr(torch, config.compute_dtype)
     model.model.recompute = config.recompute

@@ -96,8 +96,10 @@ class PretrainConfig:
     micro_batches: int = 1
     """Micro-batches that make one optimizer step."""
     begin_from: str | None = None
-    """A folder or name of a masked language model with the shards' tokenizer, to begin from its weights: as they are where the shapes
-    agree, tiled where the new model is larger. None is random weights."""
+    """A folder or name of a masked language model, to begin from its weights: as they are where the shapes agree, tiled where the new
+    model is larger. Where the shards have another tokenizer, its tokens begin from those of the old one. None is random weights."""
+    keep_type: bool = True
+    """Whether a deeper model's layers begin from layers of the same kind, global or local; ModernBERT-large crossed 12 of 28."""
     z_loss: float = 0.0
     """Weight of log² Z in the loss, Z the softmax's denominator; 1e-4 in PaLM, none in ModernBERT's training."""
     head_chunk: int = CHUNK
@@ -127,6 +129,8 @@ class PretrainConfig:
     validation_tokens: int = 2_000_000
     """How many of their tokens at most."""
     log_every_steps: int = 50
+    tensorboard: bool = False
+    """Whether the log's numbers also go to TensorBoard, in `tensorboard` in the run's folder."""
 
     def __post_init__(self) -> None:
         counts = ("micro_batch_tokens", "micro_batches", "save_every_tokens", "keep_checkpoints", "log_every_steps")

@@ -37,3 +37,14 @@ def test_the_mean_is_taken_over_the_checkpoints_that_are_named(run, tmp_path, st
 def test_a_checkpoint_that_is_not_there_is_named(run, tmp_path):
     with pytest.raises(CheckpointError, match=r"no checkpoints of the steps \[7\] in .*there are \[1, 2, 3\]"):
         average(run, tmp_path / "mean", [1, 7])
+
+
+def test_three_best_and_the_last_are_chosen_by_their_validation_loss(run, tmp_path):
+    for step, loss in ((1, 2.0), (2, 5.0), (3, 4.0), (4, 3.0), (5, 9.0)):
+        tensors, _ = load_state(state_folder(run / "checkpoints", min(step, 3)))
+        save_state(state_folder(run / "checkpoints", step), tensors, {"validation_loss": loss})
+    assert [int(folder.name[-6:]) for folder in average(run, tmp_path / "mean", best=3)] == [1, 4, 3, 5]
+    with pytest.raises(
+        CheckpointError, match=r"wanted 5 checkpoints beside the last with a validation_loss, found 4 in .*keep_best=6"
+    ):
+        average(run, tmp_path / "mean", best=5)
