@@ -19,6 +19,7 @@ from modernbert.errors import TrainingError
 from modernbert.model.flops import forward_flops_per_token, peak_tflops
 from modernbert.train.distributed import World
 from modernbert.train.state import Progress
+from modernbert.train.tracker import Tracker
 
 
 class Log:
@@ -27,8 +28,9 @@ class Log:
     A session, which is one start of the process, begins with a line that says when and on what.
     """
 
-    def __init__(self, path: Path, total_tokens: int, progress: Progress, world: World) -> None:
+    def __init__(self, path: Path, total_tokens: int, progress: Progress, world: World, *, tensorboard: bool = False) -> None:
         self.path, self.world = path, world
+        self.tracker = Tracker(path.with_name("tensorboard"), progress.step) if tensorboard and world.leads else None
         self.began = time.perf_counter()
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         where = environment(world.device)
@@ -118,6 +120,10 @@ class Log:
         if self.world.leads:
             with self.path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
+        if self.tracker:
+            self.tracker.add(line)
 
     def close(self) -> None:
         self.bar.close()
+        if self.tracker:
+            self.tracker.close()
