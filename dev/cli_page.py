@@ -22,7 +22,7 @@ exit code 2.
 RECIPES = {
     "pretrain": ["first_result"],
     "from-text": [],  # the settings are those of pretrain
-    "finetune": ["classification", "multiple_choice", "question_answering", "tagging"],
+    "finetune": ["classification", "dense", "multiple_choice", "question_answering", "reranking", "tagging"],
 }
 
 

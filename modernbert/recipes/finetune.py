@@ -5,6 +5,7 @@ the GLUE files on the hub; each says what was best for large. Batch 64 (ACL vers
 """
 
 from modernbert.tasks.choice import ChoiceTask
+from modernbert.tasks.quality import QualityTask
 from modernbert.tasks.sequence import SequenceTask
 from modernbert.tasks.spans import SpanTask
 from modernbert.tasks.tagging import TaggingTask
@@ -34,9 +35,14 @@ def quality() -> FinetuneConfig:
     trains=all moves the encoder too. Rates and epochs are FineWeb-Edu's (Penedo et al. 2024, arXiv 2406.17557); its labels are a large
     model's.
     """
-    task = SequenceTask(label="score", problem_type="regression", metric="spearman")
     return FinetuneConfig(
-        task=task, out="runs/quality", trains="classifier", learning_rates=(3e-4,), epochs=20, batch_rows=256, dropout=0.0
+        task=QualityTask(),
+        out="runs/quality",
+        trains="classifier",
+        learning_rates=(3e-4,),
+        epochs=20,
+        batch_rows=256,
+        dropout=0.0,
     )
 
 

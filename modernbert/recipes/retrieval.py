@@ -1,10 +1,9 @@
-"""Recipes of retrievers, rerankers and quality filters: `modernbert finetune RECIPE MODEL train=FILE out=FOLDER key=value …`.
+"""Recipes of retrievers and rerankers: `modernbert finetune RECIPE MODEL train=FILE out=FOLDER key=value …`.
 
 Rates, batches and warm-ups are those of ModernBERT-base's retrieval models where the paper states them (facts §3.2).
 """
 
 from modernbert.tasks.contrastive import CandidateScores, InBatch, TeacherVectors
-from modernbert.tasks.quality import QualityTask
 from modernbert.tasks.reranking import RerankTask
 from modernbert.train.finetune import FinetuneConfig
 from modernbert.train.optimizers import OptimizerConfig
@@ -77,19 +76,3 @@ def tiny_embed() -> ContrastiveConfig:
 def reranking() -> FinetuneConfig:
     """A cross-encoder that scores a document for a query: from labelled pairs, from a document and negatives, or from candidates."""
     return FinetuneConfig(task=RerankTask(), out="runs/reranking", learning_rates=(5e-5,), epochs=2)
-
-
-def quality() -> FinetuneConfig:
-    """A score from 0 to 5 for each text, as FineWeb-Edu filters by: the encoder stays, its classifier learns (trains=all).
-
-    FineWeb-Edu trained its classifier so on 460,000 scores, for 20 epochs at a rate of 3e-4.
-    """
-    return FinetuneConfig(
-        task=QualityTask(),
-        out="runs/quality",
-        trains="classifier",
-        learning_rates=(3e-4,),
-        epochs=20,
-        dropout=0.0,
-        batch_rows=256,
-    )

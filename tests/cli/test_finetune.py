@@ -7,7 +7,7 @@ from modernbert.cli import main
 from modernbert.cli.overrides import describe, with_settings, write_value
 from modernbert.cli.recipe_group import recipes_of
 
-RECIPES = recipes_of("modernbert.recipes.finetune")
+RECIPES = recipes_of("modernbert.recipes.finetune", "modernbert.recipes.retrieval")
 
 
 def run(*arguments):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from modernbert.recipes.retrieval import quality
+from modernbert.recipes.finetune import quality
 from modernbert.tasks.quality import QualityTask
 from modernbert.tasks.task import Example
 
