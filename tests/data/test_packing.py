@@ -100,7 +100,7 @@ def test_a_plan_depends_on_seed_and_epoch_and_nothing_else():
 @pytest.mark.parametrize("length", [1024, 8192])
 @pytest.mark.parametrize(("median", "spread", "documents"), [(25, 1.3, 60_000), (800, 1.2, 10_000)])
 def test_rows_are_99_percent_full(length, median, spread, documents):
-    # the shapes of the short texts (median 25, 99th percentile near 586) and of the corpus; bench packing has the real ones
+    # the shapes of the short texts (median 25, 99th percentile near 586) and of the corpus; bench data has the real ones
     lengths = np.random.default_rng(3).lognormal(np.log(median), spread, documents).astype(int) + 1
     rows = EpochPlan(lengths, length, 0, 0).block(0)
     assert (rows.pieces.length.sum() + SPECIALS * len(rows.pieces)) / (len(rows) * length) > 0.99
