@@ -1,6 +1,8 @@
 """Which class a folder becomes, and what every folder can do whatever its head."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -73,3 +75,11 @@ def test_scores_in_bfloat16_are_near_those_in_float32_and_have_float32_s_steps(h
     # 8 bits through four layers with large weights: found 0.03 at most
     assert found == pytest.approx(score(load(folder, device="cpu")), abs=0.1)
     assert any(np.float32(torch.tensor(one).bfloat16().item()) != one for one in np.ravel(found).tolist())
+
+
+def test_loading_does_not_import_the_compiler(tiny_folder):
+    code = f"import sys; from modernbert.engine.engine import load; load({str(tiny_folder)!r}, device='cpu', dtype='float32').embed('a')"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; print('torch._dynamo' in sys.modules)"], capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("False\n", "")  # it takes longer than torch itself
