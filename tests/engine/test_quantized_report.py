@@ -1,6 +1,7 @@
 """The report on what int8 loses."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -51,11 +52,14 @@ def test_the_report_says_what_the_engines_say(folder, monkeypatch):
 
 
 @needs_int8
-def test_a_text_that_is_too_long_is_judged_in_pieces(folder):
-    text = "seven days " * 5000
+def test_a_text_that_is_too_long_is_judged_in_pieces(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "short")
+    file = tmp_path / "short" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "max_position_embeddings": 64}))
+    text = "seven days " * 50
     tokens = len(load(folder, device="cpu").tokenizer.encode([text])[0])
-    report = int8_report(folder, [text, "seven"])
-    assert len(report.texts) == -(-tokens // 8192) + 1 > 2
+    report = int8_report(tmp_path / "short", [text, "seven"])
+    assert len(report.texts) == -(-tokens // 64) + 1 > 2
     assert len(report.tokens) > tokens
 
 
