@@ -28,6 +28,23 @@ def data(shards: str, texts: tuple[str, ...]) -> None:
 
 
 @bench.command()
+@click.argument("shards", metavar="SHARDS")
+@click.option("--steps", default=60, show_default=True, help="Optimizer steps of each case.")
+@click.option("--device", default="auto", show_default=True, help="cuda, cpu …")
+@click.option("--table", is_flag=True, help="A Markdown table in place of JSON.")
+def pretrain(shards: str, steps: int, device: str, table: bool) -> None:
+    """Tokens a second of pre-training, of base, 17m and large, beside transformers.
+
+    \b
+    modernbert bench pretrain shards --table
+    """
+    from modernbert.bench.pretrain import markdown, pretrain_record
+
+    record = pretrain_record(shards, steps=steps, device=device)
+    click.echo(markdown(record) if table else json.dumps(record, indent=1))
+
+
+@bench.command()
 def equality() -> None:
     """Logits and gradients at the base size, against transformers.
 
@@ -187,3 +204,23 @@ def finetune(model: str, settings: tuple[str, ...], data: str, out: str, only: s
     from modernbert.recipes.suites import development
 
     run(chosen(development(), settings, only), None if model == "none" else model, data, out, plain_baseline)
+
+
+@bench.command()
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for cpu.json, .md and .png.")
+@click.option("--size", default="base", show_default=True, help="Of the model.")
+@click.option("--layers", type=int, help="Fewer than the size has, on a machine with little time.")
+@click.option("--repeats", default=10, show_default=True, help="Measurements of each figure.")
+@click.option("--only", multiple=True, help="A contestant, such as 'modernbert, fp32'; may be repeated.")
+@click.option("--document/--no-document", default=True, show_default=True, help="One of 8,192 tokens on two threads, too.")
+def cpu(out: Path, size: str, layers: int | None, repeats: int, only: tuple[str, ...], document: bool) -> None:
+    """Encoding on the CPU beside its peers: tokens a second of one core.
+
+    \b
+    modernbert bench cpu --out records
+    """
+    from modernbert.bench.cpu import cpu_record, markdown, write
+
+    record = cpu_record(size=size, layers=layers, repeats=repeats, only=only, document=document)
+    write(record, out)
+    click.echo(markdown(record))
