@@ -1,9 +1,12 @@
 """A command for each recipe of a module: a function that returns a config, whose fields are the settings."""
 
+import ast
 import difflib
 import importlib
+import importlib.util
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -21,13 +24,31 @@ def recipes_of(*module_names: str) -> dict[str, Recipe]:
     return {name: f for name, f in functions if f.__module__ in module_names and not name.startswith("_")}
 
 
+def written_in(*module_names: str) -> dict[str, tuple[str, str]]:
+    """Name, module and docstring of each recipe, read from the source: importing the modules would load torch, for a page of help."""
+    found = {}
+    for module in module_names:
+        spec = importlib.util.find_spec(module)
+        assert spec is not None
+        assert spec.origin is not None
+        for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                found[node.name] = (module, ast.get_docstring(node) or "")
+    return found
+
+
 class RecipeCommand(click.Command):
     """A recipe; its help lists every setting. The callback gets its config first, then the parameters."""
 
-    def __init__(self, name: str, recipe: Recipe, run: Callable[..., None], params: list[click.Parameter]) -> None:
-        self.recipe, self.run_config = recipe, run
+    def __init__(self, name: str, module: str, help: str, run: Callable[..., None], params: list[click.Parameter]) -> None:
+        self.module, self.run_config = module, run
         settings = click.Argument(["settings"], metavar="[KEY=VALUE]...", nargs=-1)
-        super().__init__(name, params=[*params, settings], callback=self.run, help=inspect.getdoc(recipe))
+        super().__init__(name, params=[*params, settings], callback=self.run, help=help)
+
+    def recipe(self) -> Any:
+        """The config; the recipe's module is imported for it."""
+        assert self.name is not None
+        return recipes_of(self.module)[self.name]()
 
     def run(self, settings: tuple[str, ...], **values: Any) -> None:
         self.run_config(with_settings(self.recipe(), settings), **values)
@@ -40,21 +61,21 @@ class RecipeCommand(click.Command):
 
 
 class RecipeGroup(click.Group):
-    """The recipes of some modules as commands; the modules are imported when one is asked for."""
+    """The recipes of some modules as commands; a module is imported when the settings of one are asked for."""
 
     recipe_modules: tuple[str, ...]
     run_config: Callable[..., None]
     recipe_params: tuple[click.Parameter, ...] = ()
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(recipes_of(*self.recipe_modules))
+        return sorted(written_in(*self.recipe_modules))
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command:
-        found = recipes_of(*self.recipe_modules)
+        found = written_in(*self.recipe_modules)
         if name not in found:
             near = difflib.get_close_matches(name, found, n=1, cutoff=0.0)[0]
             raise ConfigError(f"no recipe named {name!r}; did you mean {near!r}? There are {', '.join(sorted(found))}")
-        return RecipeCommand(name, found[name], self.run_config, list(self.recipe_params))
+        return RecipeCommand(name, *found[name], self.run_config, list(self.recipe_params))
 
 
 def recipe_group(

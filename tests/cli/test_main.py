@@ -16,7 +16,16 @@ def run_python(code):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["fill-mask", "--help"], ["fill-mask"], ["fill-mask", "--tpo-k", "3"], ["nosuch"]]
+    "arguments",
+    [
+        ["--help"],
+        ["fill-mask", "--help"],
+        ["fill-mask"],
+        ["fill-mask", "--tpo-k", "3"],
+        ["nosuch"],
+        ["pretrain", "--help"],
+        ["finetune", "clasification"],
+    ],
 )
 def test_help_and_mistyped_options_do_not_import_torch(arguments):
     code = f"import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); sys.argv[1:] = {arguments}"
