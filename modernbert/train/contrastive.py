@@ -45,10 +45,9 @@ from modernbert.train.claim import claim
 from modernbert.train.distributed import World, join
 from modernbert.train.optimizers import build_optimizers, set_learning_rates
 from modernbert.train.retrieval_settings import FREE, ContrastiveConfig
-from modernbert.train.retriever_state import resume, save
 from modernbert.train.retrievers import Retriever, make_retriever
 from modernbert.train.schedules import wsd
-from modernbert.train.state import Progress
+from modernbert.train.state import Progress, resume, save
 
 
 def train_retriever(config: ContrastiveConfig, model: str | Path | None = None) -> Path:

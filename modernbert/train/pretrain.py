@@ -12,7 +12,6 @@ its tokenizer, as of the last checkpoint.
 
 import contextlib
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,6 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from modernbert.checkpoint.atomic import staged, sweep
 from modernbert.checkpoint.folder import load_model
 from modernbert.checkpoint.lock import alone_in
 from modernbert.checkpoint.names import resolve
@@ -34,6 +32,7 @@ from modernbert.model.init import init_weights
 from modernbert.model.losses import IGNORE, MaskedLMLoss
 from modernbert.model.tiling import begin_from
 from modernbert.text.tokenizer import Tokenizer
+from modernbert.train.claim import claim
 from modernbert.train.distributed import World, join, repeatable
 from modernbert.train.log import Log
 from modernbert.train.optimizers import build_optimizers, set_learning_rates
@@ -72,7 +71,7 @@ def pretrain(config: PretrainConfig) -> Path:
     run = Path(config.out)
     with alone_in(run, TrainingError) if world.leads else contextlib.nullcontext(), repeatable(config.deterministic):
         if world.leads:
-            claim_folder(run, config)
+            claim(run, settings(config), FREE)
         train(config, shards, held_out, tokenizer, world, run)
     world.leave()
     return run / "model"
@@ -210,27 +209,3 @@ def fit_to_tokenizer(model: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
         pad_token_id=tokenizer.pad_id,
         mask_token_id=tokenizer.mask_id,
     )
-
-
-def claim_folder(run: Path, config: PretrainConfig) -> None:
-    """Writes the resolved settings into the run's folder, and clears away what a killed process left half written.
-
-    Raises:
-        TrainingError: another run lives there, or its settings cannot be read.
-    """
-    mine = json.loads(json.dumps(settings(config)))
-    path = run / "config.json"
-    if path.exists():
-        try:
-            theirs = json.loads(path.read_text())
-        except ValueError as error:
-            raise TrainingError(f"{path} is damaged ({error}); give out= another folder, or delete the file to go on") from error
-        changed = [name for name in mine if mine[name] != theirs.get(name) and name not in FREE]
-        if changed:
-            raise TrainingError(
-                f"{run} holds a run with other settings ({', '.join(changed)} differ); give out= another folder, or the same settings"
-            )
-    with staged(run) as stage:
-        (stage / path.name).write_text(json.dumps(mine, indent=2) + "\n")
-    sweep(run)
-    sweep(run / "checkpoints")
