@@ -7,7 +7,9 @@ import click
 @click.argument("model", metavar="MODEL")
 @click.argument("out", metavar="OUT")
 @click.option("--embedding", is_flag=True, help="Write the encoder with its pooling, whatever head the model has.")
-@click.option("--page", is_flag=True, help="Write a page that runs the model in a browser, with int8 and float32 weights by default.")
+@click.option(
+    "--page", is_flag=True, help="Write a page that runs the model in a browser, with int8 and float32 weights by default."
+)
 @click.option(
     "--form",
     "forms",
