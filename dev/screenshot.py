@@ -15,7 +15,9 @@ from playwright.sync_api import sync_playwright
 
 
 def main(site: str, picture: str, text: str) -> None:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(http.server.SimpleHTTPRequestHandler, directory=site))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(http.server.SimpleHTTPRequestHandler, directory=site)
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with sync_playwright() as tool:
         browser = tool.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])

@@ -68,7 +68,8 @@ class Int8Embedding(nn.Module):
 
     def __init__(self, weight_VD: Float[Tensor, "V D"]) -> None:
         super().__init__()
-        parts = [quantize_rows(part_VD) for part_VD in weight_VD.detach().split(4096)]  # whole, its floats would be the peak of memory
+        # In parts: the floats of all rows would be the peak of memory.
+        parts = [quantize_rows(part_VD) for part_VD in weight_VD.detach().split(4096)]
         self.weight_VD, self.scale_V = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
 
     def forward(self, ids_T: Int[Tensor, "T"]) -> Float[Tensor, "T D"]:
