@@ -13,7 +13,7 @@ from modernbert.bench.shapes import (
     product_seconds,
     shapes_record,
 )
-from modernbert.cli.bench import bench
+from modernbert.cli import main
 from modernbert.config import SIZES, preset
 from modernbert.engine.hardware import choose_device
 from modernbert.model.encoder import Encoder
@@ -68,5 +68,5 @@ def test_a_machine_is_measured_in_positive_speeds():
 
 
 def test_a_count_that_is_no_number_is_refused():
-    answer = CliRunner().invoke(bench, ["shapes", "--parameters", "many"])
+    answer = CliRunner().invoke(main, ["bench", "shapes", "--parameters", "many"])
     assert answer.exit_code == 2 and "150M" in answer.output
