@@ -22,6 +22,7 @@ from torch import Tensor
 
 from modernbert.batch import Batch, pack
 from modernbert.bench.record import environment, summary
+from modernbert.bench.timing import ceilings
 from modernbert.engine.hardware import choose_device
 from modernbert.errors import HardwareError
 from modernbert.kernels import attention_window
@@ -64,7 +65,7 @@ def attention_record(*, tokens: int = TOKENS, repeats: int = 10, device: str | N
     if not window_runs_on(torch.empty(0, HEAD_DIM, device=where, dtype=dtype)):
         raise HardwareError(f"the window kernels do not run on {where}; use a CUDA GPU of capability 8.0 or newer, with triton")
     time_of = functools.partial(_milliseconds, device=where, repeats=repeats)
-    copied, multiplied = _ceilings(where, dtype, time_of, 8192 if where.type == "cuda" else 256)
+    copied, multiplied = ceilings(where, dtype, 8192 if where.type == "cuda" else 256)
     columns = {str(length): [length] * (tokens // length) for length in (512, 1024, 8192) if length <= tokens}
     columns["short texts"] = short_texts(tokens)
     first = next(iter(columns.values()))
@@ -166,16 +167,6 @@ def _inputs(lengths: list[int], dtype: torch.dtype, device: torch.device) -> tup
     qkv_T3NH = torch.randn(sum(lengths), 3, HEADS, HEAD_DIM, device=device, dtype=dtype, requires_grad=True)
     do_TNH = torch.randn(sum(lengths), HEADS, HEAD_DIM, device=device, dtype=dtype)
     return batch, qkv_T3NH, do_TNH, rotary_tables(batch.max_seqlen, HEAD_DIM, 10_000.0, device)
-
-
-def _ceilings(device: torch.device, dtype: torch.dtype, time_of: Callable[..., Any], side: int) -> tuple[float, float]:
-    """Bytes a second of a copy, read and written counted, and floating-point operations a second of a product."""
-    a, b, c = torch.randn(3, side, side, device=device, dtype=dtype).unbind()
-    large = torch.randn(4, side, side, device=device, dtype=dtype)
-    other = torch.empty_like(large)
-    copying = time_of(lambda: other.copy_(large))["median"] / 1e3
-    multiplying = time_of(lambda: torch.mm(a, b, out=c))["median"] / 1e3
-    return 2 * large.numel() * large.element_size() / copying, 2 * side**3 / multiplying
 
 
 def _milliseconds(call: Callable[[], object], *, device: torch.device, repeats: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from modernbert.config import preset
 from modernbert.engine.hardware import choose_dtype
 from modernbert.errors import MissingExtraError
 from modernbert.model.encoder import Encoder
+from modernbert.runtime.padding import padded
 
 Rows = Sequence[Sequence[int]]
 Prepare = Callable[[str, Sequence[Rows], torch.device], list[Callable[[], Tensor]]]
@@ -52,12 +53,12 @@ def peer(model_type: str, attention: str, *, compile: bool = False, float32: boo
         model = transformers.AutoModel.from_config(config, attn_implementation=attention, dtype=dtype).to(device).eval()
         if compile:
             model = torch.compile(model)
-        padded = [_padded(rows, device) for rows in batches]
+        given = [[torch.from_numpy(array).to(device) for array in padded(rows, 0)] for rows in batches]
 
         def encode(ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
             return model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
 
-        return [functools.partial(encode, *given) for given in padded]
+        return [functools.partial(encode, *arrays) for arrays in given]
 
     return prepare
 
@@ -117,19 +118,11 @@ def _deberta(size: str) -> dict[str, object]:
 
 _PEER_SIZES: dict[str, Callable[[str], dict]] = {
     "modernbert": _modernbert,
-    "bert": lambda size: _shape(
-        size, positions=8192, vocab=30_522
-    ),  # its published 512 positions, given more for the long columns
+    # BERT and RoBERTa have 512 positions as published; the long columns need more.
+    "bert": lambda size: _shape(size, positions=8192, vocab=30_522),
     "roberta": lambda size: _shape(size, positions=8194, vocab=50_265),
     "deberta-v2": _deberta,
     "nomic_bert": lambda size: _shape(size, positions=8192, vocab=30_528),
     "eurobert": lambda size: {**_shape(size, positions=8192, vocab=128_256, ratio=8 / 3), "num_key_value_heads": None},
     "jina_embeddings_v3": lambda size: _shape(size, positions=8194, vocab=250_002),
 }
-
-
-def _padded(rows: Rows, device: torch.device) -> tuple[Tensor, Tensor]:
-    longest = max(map(len, rows))
-    ids_BL = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
-    mask_BL = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-    return ids_BL.to(device), mask_BL.to(device)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ from modernbert.engine.runner import Runner
 from modernbert.errors import HardwareError, MissingExtraError
 from modernbert.model.encoder import Encoder
 from modernbert.model.init import init_weights
+from modernbert.runtime.padding import padded as filled_up
 from modernbert.text.tokenizer import Tokenizer
 
 Rows = Sequence[Sequence[int]]
@@ -59,7 +59,7 @@ def transformers_sdpa(dtype: torch.dtype) -> Prepare:
         model = _theirs(config).to(dtype)
 
         def encode(rows: Rows, padded: int) -> Tensor:
-            ids_BL, mask_BL = _padded(rows, padded)
+            ids_BL, mask_BL = filled_up(rows, 0, padded)
             with torch.inference_mode():
                 return model(input_ids=torch.from_numpy(ids_BL), attention_mask=torch.from_numpy(mask_BL)).last_hidden_state
 
@@ -86,7 +86,7 @@ def onnx_runtime(*, int8: bool) -> Prepare:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        return lambda rows, padded: session.run(None, dict(zip(("ids", "mask"), _padded(rows, padded), strict=True)))
+        return lambda rows, padded: session.run(None, dict(zip(("ids", "mask"), filled_up(rows, 0, padded), strict=True)))
 
     return prepare
 
@@ -102,7 +102,7 @@ def openvino(precision: str) -> Prepare:
         settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": precision}
         compiled = openvino.Core().compile_model(str(_exported(config, folder)), "CPU", settings)
         request = compiled.create_infer_request()
-        return lambda rows, padded: request.infer(dict(zip(("ids", "mask"), _padded(rows, padded), strict=True)))
+        return lambda rows, padded: request.infer(dict(zip(("ids", "mask"), filled_up(rows, 0, padded), strict=True)))
 
     return prepare
 
@@ -166,9 +166,3 @@ def _exported(config: ModelConfig, folder: Path) -> Path:
             )
         (folder / "part.onnx").rename(path)
     return path
-
-
-def _padded(rows: Rows, length: int) -> tuple[np.ndarray, np.ndarray]:
-    ids_BL = np.array([[*row, *[0] * (length - len(row))] for row in rows])
-    mask_BL = np.array([[1] * len(row) + [0] * (length - len(row)) for row in rows])
-    return ids_BL, mask_BL

@@ -172,9 +172,7 @@ def accuracy(size: str, device: str) -> dict[str, Any]:
     reference = Encoder(config)
     init_weights(reference, config, torch.Generator().manual_seed(0))
     weights = reference.state_dict()
-    hf_config = transformers.ModernBertConfig(
-        **{k: v for k, v in config.to_json().items() if k not in ("model_type", "architectures")}
-    )
+    hf_config = transformers.ModernBertConfig.from_dict(config.to_json(), attn_implementation="sdpa")
     batch = pack(rows).to(where)
     error: dict[str, Any] = {}
     with torch.inference_mode():
@@ -182,7 +180,7 @@ def accuracy(size: str, device: str) -> dict[str, Any]:
         mine = Encoder(config)
         mine.load_state_dict(weights)
         error["modernbert"] = _error(mine.to(where, choose_dtype(where)).eval()(batch), exact)
-        theirs = transformers.AutoModel.from_config(hf_config, attn_implementation="sdpa")
+        theirs = transformers.ModernBertModel(hf_config)
         theirs.load_state_dict(weights)
         theirs = theirs.to(where, choose_dtype(where)).eval()
         outputs = [theirs(input_ids=torch.tensor([row], device=where)).last_hidden_state[0] for row in rows]

@@ -24,7 +24,7 @@ import torch
 
 from modernbert.batch import Batch
 from modernbert.bench.record import environment, summary
-from modernbert.bench.timing import seconds_of
+from modernbert.bench.timing import ceilings, seconds_of
 from modernbert.config import HEAD_DIM, SIZES, ModelConfig
 from modernbert.engine.hardware import choose_device, choose_dtype
 from modernbert.kernels.attention import attention
@@ -146,11 +146,7 @@ def measure_machine(device: torch.device, tokens: int, length: int) -> Machine:
     """The four speeds, in a few seconds, in the dtype that the engine would take."""
     dtype = choose_dtype(device)
     cuda = device.type == "cuda"
-    side = 8192 if cuda else 512
-    a = torch.randn(side, side, device=device, dtype=dtype)
-    product = min(seconds_of(lambda: a @ a, device))
-    source = torch.zeros(2**30 if cuda else 2**25, device=device, dtype=torch.uint8)
-    copy = min(seconds_of(source.clone, device))
+    copied, multiplied = ceilings(device, dtype, 8192 if cuda else 512)
     heads = 12
     qkv = torch.randn(tokens, 3, heads, HEAD_DIM, device=device, dtype=dtype)
     batch = rows_of(tokens, length, device)
@@ -164,8 +160,8 @@ def measure_machine(device: torch.device, tokens: int, length: int) -> Machine:
 
     return Machine(
         processors=torch.cuda.get_device_properties(device).multi_processor_count if cuda else 1,
-        flops=2 * side**3 / product,
-        bytes=2 * source.numel() / copy,
+        flops=multiplied,
+        bytes=copied,
         local_attention=per_head(64),
         global_attention=per_head(None),
     )

@@ -1,5 +1,6 @@
-"""Repeated timings on any device: warm first, the device's queue empty before and after each."""
+"""Repeated timings on any device: warm first, the device's queue empty before and after each; and what the device can do at most."""
 
+import statistics
 import time
 from collections.abc import Callable
 
@@ -24,3 +25,17 @@ def synchronize(device: torch.device) -> None:
     """Waits until the device has done what it was given; the CPU always has."""
     if device.type != "cpu":
         getattr(torch, device.type).synchronize(device)
+
+
+def ceilings(device: torch.device, dtype: torch.dtype, side: int) -> tuple[float, float]:
+    """Bytes a second of a large copy, read and written counted, and floating-point operations a second of a square product.
+
+    Args:
+        side: of the matrices of the product; four of them are copied.
+    """
+    a, b, product = torch.randn(3, side, side, device=device, dtype=dtype).unbind()
+    source = torch.randn(4, side, side, device=device, dtype=dtype)
+    target = torch.empty_like(source)
+    copying = statistics.median(seconds_of(lambda: target.copy_(source), device))
+    multiplying = statistics.median(seconds_of(lambda: torch.mm(a, b, out=product), device))
+    return 2 * source.numel() * source.element_size() / copying, 2 * side**3 / multiplying

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows filled up at their end, and a mask that is 0 there and 1 elsewhere; both int64 [B, L].
+def padded(rows: Sequence[Sequence[int]], pad_id: int, length: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows filled up at their end to `length`, or to the longest, and a mask that is 0 there and 1 elsewhere; both int64 [B, L].
 
     >>> ids_BL, mask_BL = padded([[5, 6], [7]], pad_id=0)
     >>> ids_BL.tolist(), mask_BL.tolist()
     ([[5, 6], [7, 0]], [[1, 1], [1, 0]])
     """
-    ids_BL = np.full((len(rows), max(map(len, rows), default=0)), pad_id, dtype=np.int64)
+    ids_BL = np.full((len(rows), length or max(map(len, rows), default=0)), pad_id, dtype=np.int64)
     mask_BL = np.zeros_like(ids_BL)
     for i, row in enumerate(rows):
         ids_BL[i, : len(row)] = row
