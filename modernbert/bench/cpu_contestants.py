@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from modernbert.batch import pack
 from modernbert.config import ModelConfig
-from modernbert.engine.hardware import BF16_PAYS, int8_gain
-from modernbert.engine.measured import bf16_gain
+from modernbert.engine.hardware import BF16_PAYS
+from modernbert.engine.measured import bf16_gain, int8_gain
 from modernbert.engine.quantized import quantize_model
 from modernbert.engine.runner import Runner
 from modernbert.errors import HardwareError, MissingExtraError

@@ -5,16 +5,16 @@ import os
 import platform
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from modernbert import __version__
+from modernbert.engine.measured import cpu_name
 
 
 def environment(*packages: str) -> dict[str, Any]:
     """The machine and the versions of Python, modernbert and `packages`."""
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -30,13 +30,3 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
     {'n': 3, 'median': 2.0, 'min': 1.0, 'max': 3.0}
     """
     return {"n": len(values), "median": statistics.median(values), "min": min(values), "max": max(values)}
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.exists()
-        else []
-    )
-    return names[0] if names else platform.processor() or platform.machine()

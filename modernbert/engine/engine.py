@@ -23,7 +23,8 @@ from modernbert.checkpoint.settings import read_config, read_pooling
 from modernbert.engine import answer, classify, embed, fill_mask, tag
 from modernbert.engine.batching import BATCH_TOKENS
 from modernbert.engine.classify import Ranked
-from modernbert.engine.hardware import choose_device, choose_inference_dtype, int8_gain, read_dtype
+from modernbert.engine.hardware import choose_device, choose_inference_dtype, read_dtype
+from modernbert.engine.measured import int8_gain
 from modernbert.engine.quantized import quantize_model, sample
 from modernbert.engine.runner import Runner
 from modernbert.engine.tag import Aggregation

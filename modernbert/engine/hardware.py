@@ -1,19 +1,14 @@
 """Where a model runs, and in which dtype: the one place that decides both; and what a run says of where it was."""
 
-import functools
 import platform
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch.nn import functional as F
 
 from modernbert import __version__
 from modernbert.engine.measured import bf16_gain
 from modernbert.errors import ConfigError, HardwareError
-from modernbert.kernels.linear_int8 import linear_int8, pack_weight, quantize_rows, weight_levels
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
 """What a model can be asked to run in, by name. int8 is for the CPU: `engine.quantized`."""
@@ -73,35 +68,6 @@ def read_dtype(wanted: torch.dtype | str) -> torch.dtype:
     if dtype is None or dtype not in DTYPES.values():
         raise ConfigError(f"dtype={wanted!r}: wanted one of {', '.join(DTYPES)}")
     return dtype
-
-
-@functools.cache
-def int8_gain() -> float:
-    """How many times as fast a Linear layer is in int8 as in float32 on this CPU; 0 where int8 has no exact product.
-
-    Measured once in a process, in some 50 ms.
-    """
-    levels = weight_levels()
-    if levels is None:
-        return 0.0
-    generator = torch.Generator().manual_seed(0)
-    x_TI, weight_OI = (torch.randn(rows, 768, generator=generator) for rows in (256, 768))
-    weight_int8_OI, scale_O = quantize_rows(weight_OI, levels)
-    packed = pack_weight(weight_int8_OI)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # two threads on a busy machine wait for each other most of the time
-    try:
-        rounds = [(_seconds(F.linear, x_TI, weight_OI), _seconds(linear_int8, x_TI, packed, scale_O)) for _ in range(6)]
-    finally:
-        torch.set_num_threads(threads)
-    in_float, in_int8 = map(min, zip(*rounds, strict=True))
-    return in_float / in_int8
-
-
-def _seconds(compute: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> float:
-    start = time.thread_time()  # by the clock, a busy machine gave 1.8 to 5.4 for what is 1.6
-    compute(*inputs)
-    return time.thread_time() - start
 
 
 def environment(device: torch.device) -> dict[str, str]:
