@@ -1,4 +1,4 @@
-"""Optimizers: StableAdamW as ModernBERT was trained with, and PyTorch's AdamW and Muon.
+"""Optimizers: StableAdamW as ModernBERT was trained with, Muon with equal matrices stacked, and PyTorch's AdamW.
 
 `build_optimizers` sorts a model's parameters into groups and returns the optimizers that step them.
 """
@@ -108,6 +108,67 @@ class StableAdamW(torch.optim.Optimizer):
         torch._foreach_sub_(params, update)
 
 
+class Muon(torch.optim.Optimizer):
+    """PyTorch's Muon, with matrices of one shape made orthogonal together: a model of 7 layers takes some 70 launches, not 800.
+
+        m ← lerp(m, g, 1 − momentum);  u = lerp(g, m, momentum)                      (Nesterov)
+        o = u made orthogonal by five steps of Newton–Schulz in bfloat16
+        p ← p · (1 − lr · weight_decay) − lr · √max(1, rows ÷ columns) · o
+
+    Source: Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/), as in `torch.optim.Muon`, whose states it reads.
+    """
+
+    def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> None:  # type: ignore[override]
+        assert closure is None, "Muon takes no closure"
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if params:
+                for p in params:
+                    if not self.state[p]:
+                        self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+                self._step_group(group, params)
+
+    def _step_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        grads = [p.grad for p in params if p.grad is not None]
+        m = [self.state[p]["momentum_buffer"] for p in params]
+        torch._foreach_lerp_(m, grads, 1 - group["momentum"])
+        updates = torch._foreach_lerp(grads, m, group["momentum"])
+        if group["weight_decay"]:
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+        for (rows, columns), same in _by_shape(params).items():
+            o_PRC = orthogonal(torch.stack([updates[i] for i in same]))
+            o_PRC *= -group["lr"] * math.sqrt(max(1.0, rows / columns))
+            torch._foreach_add_([params[i] for i in same], list(o_PRC.unbind()))
+
+
+def _by_shape(matrices: list[Tensor]) -> dict[tuple[int, int], list[int]]:
+    found: dict[tuple[int, int], list[int]] = {}
+    for i, matrix in enumerate(matrices):
+        found.setdefault((matrix.shape[0], matrix.shape[1]), []).append(i)
+    return found
+
+
+def orthogonal(x_PRC: Tensor) -> Tensor:
+    """Each matrix of a stack with its singular values drawn towards 1 (to 0.7 … 1.2), in x's dtype; the work is done in bfloat16.
+
+    Five steps of x ← a x + (b A + c A²) x with A = x xᵀ, whose coefficients rise fastest at 0 (Jordan et al. 2024).
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = x_PRC.shape[1] > x_PRC.shape[2]
+    x = x_PRC.bfloat16()
+    if tall:
+        x = x.mT
+    x = x / torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).to(x_PRC.dtype)
+
+
 def _here(x: Tensor) -> Tensor:
     """The part of a tensor that this process holds."""
     return x.to_local() if isinstance(x, DTensor) else x
@@ -144,9 +205,7 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.op
     else:
         optimizers.append(StableAdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps))
     if matrices:
-        optimizers.append(
-            torch.optim.Muon(matrices, lr=config.muon_lr, momentum=config.muon_momentum, weight_decay=config.muon_weight_decay)
-        )
+        optimizers.append(Muon(matrices, lr=config.muon_lr, momentum=config.muon_momentum, weight_decay=config.muon_weight_decay))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["max_lr"] = group["lr"]
