@@ -95,6 +95,7 @@ class _Chunked(torch.autograd.Function):
         w_VD, b_V = weight_VD.to(x_MD.dtype), bias_V.to(x_MD.dtype)
         loss = torch.zeros((), dtype=_exact(x_MD), device=x_MD.device)
         right = torch.zeros((), dtype=torch.int64, device=x_MD.device)
+        # Sums are new tensors: where `loss += …` makes an output of a graph, PyTorch 2.11's compiler gives it no gradient, and says nothing.
         x_grads: list[Tensor] = []
         weight_grad_VD, bias_grad_V = (torch.zeros_like(p) if wanted else None for p in (weight_VD, bias_V))
         for x_CD, labels_C in zip(x_MD.split(chunk), labels_M.split(chunk), strict=True):
@@ -105,8 +106,8 @@ class _Chunked(torch.autograd.Function):
             g_CV = scores_CV.sub_(largest_C1).exp_()
             total_C1 = g_CV.sum(-1, keepdim=True)
             log_z_C1 = largest_C1 + total_C1.log()
-            loss += ((log_z_C1 - own_C1 + z_loss * log_z_C1.square()) * counts_C1).sum()
-            right += (guess_C1[:, 0] == labels_C).sum()
+            loss = loss + ((log_z_C1 - own_C1 + z_loss * log_z_C1.square()) * counts_C1).sum()
+            right = right + (guess_C1[:, 0] == labels_C).sum()
             if weight_grad_VD is not None and bias_grad_V is not None:
                 g_CV *= (1 + 2 * z_loss * log_z_C1) * counts_C1 / total_C1
                 g_CV.scatter_add_(-1, at_C1, -counts_C1.to(g_CV.dtype))
