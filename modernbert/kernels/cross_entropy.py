@@ -95,7 +95,7 @@ class _Chunked(torch.autograd.Function):
         w_VD, b_V = weight_VD.to(x_MD.dtype), bias_V.to(x_MD.dtype)
         loss = torch.zeros((), dtype=_exact(x_MD), device=x_MD.device)
         right = torch.zeros((), dtype=torch.int64, device=x_MD.device)
-        # Sums are new tensors: where `loss += …` makes an output of a graph, PyTorch 2.11's compiler gives it no gradient, and says nothing.
+        # Sums are new tensors: where `loss += …` makes a graph's output, PyTorch 2.11's compiler gives it no gradient, and says nothing.
         x_grads: list[Tensor] = []
         weight_grad_VD, bias_grad_V = (torch.zeros_like(p) if wanted else None for p in (weight_VD, bias_V))
         for x_CD, labels_C in zip(x_MD.split(chunk), labels_M.split(chunk), strict=True):
