@@ -18,10 +18,11 @@ if [ ! -f python-code.jsonl ]; then # well-known packages under permissive licen
     PYTHONPATH=packages modernbert prepare python python $(sed 's/==.*//' "$here/examples/tiny_packages.txt") -o python-code.jsonl
 fi
 [ -d tokenizer ] || modernbert prepare tokenizer "${texts[@]}" python-code.jsonl --vocab-size 16384 -o tokenizer
-modernbert prepare tokens "${texts[@]}" python-code.jsonl --tokenizer tokenizer -o shards
+modernbert prepare tokens "${texts[@]}" --tokenizer tokenizer -o text
+modernbert prepare tokens python-code.jsonl --tokenizer tokenizer -o code
 
 gpus=$(python -c "import torch; print(max(1, torch.cuda.device_count()))")
-torchrun --standalone --nproc-per-node "$gpus" -m modernbert pretrain tiny shards=shards out=run
+torchrun --standalone --nproc-per-node "$gpus" -m modernbert pretrain tiny shards=text,code out=run
 
 modernbert eval masked run/model "$corpus/validation.jsonl.zst" --json >run/masked.json
 modernbert eval cloze run/model "$corpus/cloze.jsonl.gz" --json >run/cloze.json
