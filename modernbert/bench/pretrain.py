@@ -1,23 +1,30 @@
-"""Throughput of pre-training: the real loop on real shards, with loader, head, optimizer and log; transformers beside it.
+"""Throughput of pre-training: the real loop with loader, head, optimizer and log; transformers beside it.
 
-    modernbert bench pretrain SHARDS
+    modernbert bench pretrain
 
-Each case is a run of `pretrain` with its checkpoint at the end; the first lines of its log, in which the compiler works, are left out.
-transformers trains the same shape on full rows of random ids: AdamW, autocast, SDPA, its loss over the masked positions.
+Each case is a run of `pretrain`; the first lines of its log, in which the compiler works, are left out. Its documents are made up: ids
+by Zipf's law over the whole vocabulary of the model, lengths as the case says, written as shards and read, packed and masked as any
+others. transformers trains the same shape on full rows of random ids, or where the case says so on rows padded to the longest: AdamW,
+autocast, SDPA, its loss over the masked positions.
 """
 
 import dataclasses
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from modernbert.bench.record import environment, summary
 from modernbert.config import ModelConfig, preset
+from modernbert.data.packing import SPECIALS
+from modernbert.data.shards import write_rows_of_ids
 from modernbert.errors import MissingExtraError
 from modernbert.model.losses import IGNORE
+from modernbert.text.train import train_tokenizer
 from modernbert.train.optimizers import OptimizerConfig
 from modernbert.train.pretrain import pretrain
 from modernbert.train.report import read_log
@@ -38,38 +45,75 @@ class Case:
     name: str
     model: ModelConfig
     length: int
+    documents: tuple[float, float] | None = None
+    """Mean and standard deviation of the documents' lengths in tokens; None fills every row with one document."""
     micro_batch_tokens: int = 65_536
     peer_tokens: int = 32_768
-    """Tokens of a step of transformers, which holds the scores of every position."""
+    """Tokens of a step of transformers, which holds the scores of every position; 0 leaves it out."""
+    settings: tuple[tuple[str, Any], ...] = ()
+    """Fields of `PretrainConfig` that differ from the recipe's."""
 
 
-CASES = (
-    Case(name="base, rows of 1,024", model=preset("base"), length=1024),
-    Case(name="base, rows of 8,192", model=preset("base"), length=8192),
-    Case(name="17m, rows of 1,024", model=preset("ettin_17m"), length=1024, micro_batch_tokens=131_072),
-    Case(name="large, rows of 1,024", model=preset("large"), length=1024, peer_tokens=16_384),
-)
+def _cases() -> dict[str, Case]:
+    base, small, large = preset("base"), preset("ettin_17m"), preset("large")
+    return {
+        "base": Case(name="base, rows of 1,024, full", model=base, length=1024),
+        "base-packed": Case(name="base, rows of 1,024, documents of 400 ± 300", model=base, length=1024, documents=(400, 300)),
+        "base-8k": Case(name="base, rows of 8,192, one document each", model=base, length=8192),
+        "base-8k-packed": Case(name="base, rows of 8,192, documents of 4,096 ± 2,048", model=base, length=8192, documents=(4096, 2048)),
+        "17m": Case(name="17m, rows of 1,024, full", model=small, length=1024, micro_batch_tokens=131_072),
+        "17m-packed": Case(
+            name="17m, rows of 1,024, documents of 400 ± 300", model=small, length=1024, documents=(400, 300), micro_batch_tokens=131_072
+        ),
+        "large": Case(name="large, rows of 1,024, full", model=large, length=1024, peer_tokens=16_384),
+    }  # fmt: skip
+
+
+CASES = _cases()
 
 
 def pretrain_record(
-    shards: str | Path, *, steps: int = 60, warm: int = 20, device: str = "auto", cases: tuple[Case, ...] = CASES
+    shards: str | Path | None = None,
+    *,
+    steps: int = 60,
+    warm: int = 20,
+    device: str = "auto",
+    cases: Sequence[Case] = tuple(CASES.values()),
+    peers: bool = True,
 ) -> dict[str, Any]:
     """Measures every case on one device.
 
     Args:
-        shards: token shards; rows hold documents of the lengths that these have, and the vocabulary is theirs.
+        shards: token shards to read in place of made-up ones; rows then hold documents of their lengths, and the vocabulary is theirs.
         steps: logged optimizer steps of each case, ours and transformers'.
         warm: steps at the beginning that do not count.
         device: as in `PretrainConfig`.
         cases: shapes.
+        peers: whether transformers trains, too.
     """
     return {
         "subject": "pretrain",
         "environment": environment("torch", "transformers"),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "steps": steps,
-        "cases": {case.name: _measure(case, shards, steps, warm, device) for case in cases},
+        "cases": {case.name: measure(case, shards, steps, warm, device, peers=peers) for case in cases},
     }
+
+
+def made_up_shards(folder: str | Path, case: Case, tokens: int) -> Path:
+    """Shards of `tokens` random tokens in documents of the case's lengths, with a tokenizer of the model's vocabulary."""
+    rng = np.random.default_rng(0)
+    room, vocab = case.length - SPECIALS, case.model.vocab_size
+    tokenizer = train_tokenizer(["made up"], vocab)
+    ordinary = np.setdiff1d(np.arange(vocab), list(tokenizer.special_ids))
+    common = np.cumsum(1 / (np.arange(len(ordinary)) + 2.7))  # Zipf and Mandelbrot's law
+    ids = rng.permutation(ordinary)[np.searchsorted(common / common[-1], rng.random(tokens))]
+    mean, spread = case.documents or (room, 0)
+    count = int(tokens / mean) + 1
+    lengths = rng.normal(mean, spread, count).clip(min(16, room), room).astype(int)
+    ends = np.cumsum(lengths)
+    write_rows_of_ids(np.split(ids, ends[ends < tokens])[:-1], tokenizer, folder)
+    return Path(folder)
 
 
 def markdown(record: dict[str, Any]) -> str:
@@ -82,19 +126,25 @@ def markdown(record: dict[str, Any]) -> str:
         ours, peer = case["tokens_per_second"], case["transformers"]
         lines.append(
             f"| {name} | {ours['median']:,.0f} ({ours['min']:,.0f} … {ours['max']:,.0f}) | {case['tflops']:.1f} | {case['peak_gib']:.2f} "
-            f"| {case['waiting']:.2%} | {peer['tokens_per_second']['median']:,.0f} | {peer['peak_gib']:.2f} |"
+            f"| {case['waiting']:.2%} | "
+            + (f"{peer['tokens_per_second']['median']:,.0f} | {peer['peak_gib']:.2f} |" if peer else "– | – |")
         )
     return "\n".join(lines)
 
 
-def _measure(case: Case, shards: str | Path, steps: int, warm: int, device: str) -> dict[str, Any]:
+def measure(case: Case, shards: str | Path | None, steps: int, warm: int, device: str, *, peers: bool = True) -> dict[str, Any]:
+    """One case's figures."""
     on_gpu = torch.cuda.is_available() and device != "cpu"
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        source = shards or made_up_shards(
+            folder / "shards", case, max(1 << 22, 8 * case.micro_batch_tokens) if on_gpu else 1 << 15
+        )
         config = PretrainConfig(
             model=case.model,
-            shards=(str(shards),),
-            out=folder,
-            phases=(Phase(tokens=int((steps + warm) * case.micro_batch_tokens * 0.99), length=case.length, mask_rate=MASK_RATE),),
+            shards=(str(source),),
+            out=str(folder / "run"),
+            phases=(Phase(tokens=int((steps + warm) * case.micro_batch_tokens * 0.9), length=case.length, mask_rate=MASK_RATE),),
             optimizer=OptimizerConfig(lr=1e-4),
             micro_batch_tokens=case.micro_batch_tokens,
             compute_dtype="bfloat16" if on_gpu else "float32",
@@ -103,9 +153,10 @@ def _measure(case: Case, shards: str | Path, steps: int, warm: int, device: str)
             save_every_tokens=10**15,
             log_every_steps=max(1, steps // 10),
         )
+        config = dataclasses.replace(config, **dict(case.settings))
         _forget_peak()
         pretrain(config)
-        lines = [line for line in read_log(Path(folder))[0] if line["step"] > warm]
+        lines = [line for line in read_log(folder / "run")[0] if line["step"] > warm]
         peak = _peak_gib()
     speeds = [line["tokens_per_second"] for line in lines]
     return {
@@ -114,7 +165,10 @@ def _measure(case: Case, shards: str | Path, steps: int, warm: int, device: str)
         "fill": lines[-1]["fill"],
         "waiting": max(line["waiting"] for line in lines),
         "peak_gib": peak,
-        "transformers": _transformers(case, steps, warm, torch.device("cuda" if on_gpu else "cpu")),
+        "loss": lines[-1]["loss"],
+        "transformers": _transformers(case, steps, warm, torch.device("cuda" if on_gpu else "cpu"))
+        if peers and case.peer_tokens
+        else None,
     }
 
 

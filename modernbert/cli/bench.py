@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from modernbert.errors import ConfigError
+
 
 @click.group()
 def bench() -> None:
@@ -28,19 +30,30 @@ def data(shards: str, texts: tuple[str, ...]) -> None:
 
 
 @bench.command()
-@click.argument("shards", metavar="SHARDS")
+@click.argument("shards", required=False)
+@click.option(
+    "--case", "cases", multiple=True, metavar="NAME", help="base, base-packed, base-8k, 17m, large …; all if not given."
+)
 @click.option("--steps", default=60, show_default=True, help="Optimizer steps of each case.")
+@click.option("--peers/--no-peers", default=True, help="Whether transformers trains beside.")
 @click.option("--device", default="auto", show_default=True, help="cuda, cpu …")
 @click.option("--table", is_flag=True, help="A Markdown table in place of JSON.")
-def pretrain(shards: str, steps: int, device: str, table: bool) -> None:
+def pretrain(shards: str | None, cases: tuple[str, ...], steps: int, peers: bool, device: str, table: bool) -> None:
     """Tokens a second of pre-training, of base, 17m and large, beside transformers.
 
-    \b
-    modernbert bench pretrain shards --table
-    """
-    from modernbert.bench.pretrain import markdown, pretrain_record
+    Documents are made up, with the model's own vocabulary; SHARDS are read in their place, with theirs.
 
-    record = pretrain_record(shards, steps=steps, device=device)
+    \b
+    modernbert bench pretrain --table
+    modernbert bench pretrain --case 17m --case base-8k
+    """
+    from modernbert.bench.pretrain import CASES, markdown, pretrain_record
+
+    unknown = [name for name in cases if name not in CASES]
+    if unknown:
+        raise ConfigError(f"no case named {unknown[0]!r}; there are {', '.join(CASES)}")
+    chosen = [CASES[name] for name in cases or CASES]
+    record = pretrain_record(shards, steps=steps, device=device, cases=chosen, peers=peers)
     click.echo(markdown(record) if table else json.dumps(record, indent=1))
 
 

@@ -228,6 +228,25 @@ def write_shards(
     return manifest
 
 
+def write_rows_of_ids(rows: Iterable[NDArray[Any]], tokenizer: Tokenizer, folder: str | Path) -> Manifest:
+    """Writes documents that are token ids already into an empty folder, as one shard: made-up text for benchmarks.
+
+    Raises:
+        DataError: the folder has shards, or another process writes into it.
+    """
+    folder = Path(folder)
+    with alone_in(folder, DataError):
+        if read_manifest(folder):
+            raise DataError(f"{folder} holds token shards; choose an empty folder")
+        shard = [("made up", np.asarray(row, _dtype(tokenizer))) for row in rows]
+        digest = hashlib.sha256()
+        for _, ids in shard:
+            digest.update(ids.tobytes())
+        manifest = _write_shard(folder, _empty_manifest(tokenizer), shard, digest.hexdigest())
+        tokenizer.save(folder / TOKENIZER)
+    return manifest
+
+
 def _write_all(documents: Iterable[Document], tokenizer: Tokenizer, folder: Path, tokens_per_shard: int) -> Manifest:
     manifest = read_manifest(folder) or _empty_manifest(tokenizer)
     if manifest.tokenizer_sha256 != tokenizer.sha256:
@@ -269,7 +288,7 @@ def _encoded(
     documents: Iterable[Document], tokenizer: Tokenizer, progress: Callable[[int], Any]
 ) -> Iterator[tuple[Document, NDArray[Any]]]:
     """Documents with their ids; the next batch is being encoded while the last one is used."""
-    dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
+    dtype = _dtype(tokenizer)
 
     def encode(batch: list[Document]) -> tuple[list[Document], list[list[int]]]:
         return batch, tokenizer.encode([document.text for document in batch], special=False)
@@ -284,6 +303,10 @@ def _encoded(
                 progress(sum(map(len, rows)))
                 for document, row in zip(done, rows, strict=True):
                     yield document, np.array(row, dtype)
+
+
+def _dtype(tokenizer: Tokenizer) -> type[np.unsignedinteger]:
+    return np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
