@@ -110,7 +110,11 @@ class _Chunked(torch.autograd.Function):
             right = right + (guess_C1[:, 0] == labels_C).sum()
             if weight_grad_VD is not None and bias_grad_V is not None:
                 g_CV *= (1 + 2 * z_loss * log_z_C1) * counts_C1 / total_C1
-                g_CV.scatter_add_(-1, at_C1, -counts_C1.to(g_CV.dtype))
+                if torch.compiler.is_compiling():  # fused into the pass over g; a scatter would need all of it in float32 first
+                    own_CV = (torch.arange(len(weight_VD), device=x_MD.device) == at_C1) & counts_C1
+                    g_CV = g_CV - own_CV.to(g_CV.dtype)
+                else:
+                    g_CV.scatter_add_(-1, at_C1, -counts_C1.to(g_CV.dtype))
                 bias_grad_V += g_CV.sum(0)
                 g_CV = g_CV.to(x_MD.dtype)
                 x_grads.append(g_CV @ w_VD)
