@@ -51,7 +51,8 @@ class StableAdamW(torch.optim.Optimizer):
         p ← p · (1 − lr_t / max_lr · weight_decay) − lr_t · m / (√v + eps)
 
     `max_lr` is the rate that the group was built with. It replaces gradient clipping. No host synchronisation: every tensor's scale
-    stays on the device.
+    stays on the device. With `compile`, each tensor is read twice and written once by two kernels; without, operation after operation over
+    all tensors at once.
 
     Source: Wortsman et al. 2023 (arXiv 2304.13013) for the clipping; `decoupled_stableadamw` of ModernBERT's code (facts §2.4).
     """
@@ -63,8 +64,11 @@ class StableAdamW(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.98),
         eps: float = 1e-6,
         weight_decay: float = 1e-5,
+        *,
+        compile: bool = False,
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        self._step_tensor = torch.compile(stableadamw_step, dynamic=True) if compile else None
         for group in self.param_groups:
             group.setdefault("max_lr", group["lr"])
             group.setdefault("step", 0)
@@ -87,6 +91,12 @@ class StableAdamW(torch.optim.Optimizer):
         v = [_here(self.state[p]["exp_avg_sq"]) for p in whole]
         beta1, beta2 = (_debiased(beta, group["step"]) for beta in group["betas"])
         eps, lr = group["eps"], group["lr"]
+        if self._step_tensor is not None:
+            now = torch.stack([torch.full((), x, device=params[0].device) for x in (lr, beta1, beta2)])
+            decay = group["weight_decay"] / group["max_lr"]
+            for x, g, mean, square in zip(params, grads, m, v, strict=True):
+                self._step_tensor(x.view(-1), g.reshape(-1), mean.view(-1), square.view(-1), now, eps, decay)
+            return
 
         torch._foreach_lerp_(m, grads, 1 - beta1)
         torch._foreach_mul_(v, beta2)
@@ -106,6 +116,15 @@ class StableAdamW(torch.optim.Optimizer):
         update = torch._foreach_div(m, denominator)
         torch._foreach_mul_(update, list(scale_P.unbind()))
         torch._foreach_sub_(params, update)
+
+
+def stableadamw_step(p: Tensor, g: Tensor, m: Tensor, v: Tensor, now: Tensor, eps: float, decay: float) -> None:
+    """StableAdamW's formula for one tensor, flat and in place. `now` holds the learning rate and the debiased decay rates of this step."""
+    lr, beta1, beta2 = now.unbind()
+    m.copy_(beta1 * m + (1 - beta1) * g)
+    v.copy_(beta2 * v + (1 - beta2) * g * g)
+    lr_t = lr / (g * g / v.clamp(min=eps**2)).mean().sqrt().clamp(min=1.0)
+    p.copy_(p * (1 - lr_t * decay) - lr_t * m / (v.sqrt() + eps))
 
 
 class Muon(torch.optim.Optimizer):
@@ -183,8 +202,13 @@ def _debiased(beta: float, step: int) -> float:
     return beta * (1 - beta ** (step - 1)) / (1 - beta**step)
 
 
-def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+def build_optimizers(model: nn.Module, config: OptimizerConfig, *, compile: bool = False) -> list[torch.optim.Optimizer]:
     """Groups the parameters and builds the optimizers. Vectors and biases are not decayed; embeddings are (facts §2.4).
+
+    Args:
+        model: whose parameters lie whole in this process, where `compile` is true.
+        config: which one, and its settings.
+        compile: whether StableAdamW's step is compiled.
 
     Raises:
         ConfigError: an unknown optimizer.
@@ -203,7 +227,7 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.op
     if config.name == "adamw":
         optimizers.append(torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps))
     else:
-        optimizers.append(StableAdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps))
+        optimizers.append(StableAdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, compile=compile))
     if matrices:
         optimizers.append(Muon(matrices, lr=config.muon_lr, momentum=config.muon_momentum, weight_decay=config.muon_weight_decay))
     for optimizer in optimizers:

@@ -88,7 +88,7 @@ def train(
     """The run itself, from its last checkpoint or the beginning to the finished model in `run / "model"`."""
     model = build_model(config, tokenizer, world)
     loss_of = share_out(MaskedLMLoss(model, z_loss=config.z_loss, chunk=config.head_chunk), config, world)
-    optimizers = build_optimizers(model, config.optimizer)
+    optimizers = build_optimizers(model, config.optimizer, compile=config.compile and not config.shard_weights)
     progress = Progress()
     checkpoints = Checkpoints(run, model, optimizers, tokenizer, world, keep=config.keep_checkpoints, keep_best=config.keep_best)
     if resumed := resume(checkpoints.folder, model, optimizers):

@@ -23,8 +23,9 @@ def stableadamw_by_the_formula(p, grads, *, lr, max_lr, betas, eps, weight_decay
     return p
 
 
-@pytest.mark.parametrize("lr", [1e-2, 3e-3])
-def test_stableadamw_equals_its_formula_also_where_it_clips(lr):
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of the compiler itself
+@pytest.mark.parametrize(("lr", "compile"), [(1e-2, False), (3e-3, False), (3e-3, True)])
+def test_stableadamw_equals_its_formula_also_where_it_clips(lr, compile):
     generator = torch.Generator().manual_seed(0)
     params = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in [(5, 3), (7,)]]
     # the fourth gradient is a hundred times larger than those before: there the update is clipped
@@ -34,7 +35,7 @@ def test_stableadamw_equals_its_formula_also_where_it_clips(lr):
     wanted = [
         stableadamw_by_the_formula(p.detach(), g, lr=lr, max_lr=1e-2, **settings) for p, g in zip(params, grads, strict=True)
     ]
-    optimizer = StableAdamW(params, lr=1e-2, **settings)
+    optimizer = StableAdamW(params, lr=1e-2, **settings, compile=compile)
     for group in optimizer.param_groups:
         group["lr"] = lr
     for step in range(len(scales)):
