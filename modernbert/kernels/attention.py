@@ -16,14 +16,15 @@ from torch import Tensor
 
 from modernbert.errors import HardwareError
 from modernbert.kernels.attention_banded import attention_banded
-from modernbert.kernels.attention_flash import attention_flash, flash_runs_on
+from modernbert.kernels.attention_flash import attention_fa3, attention_flash, fa3_runs_on, flash_runs_on
 from modernbert.kernels.attention_reference import attention_reference
-from modernbert.kernels.attention_window import attention_window
+from modernbert.kernels.attention_window import attention_window, window_runs_on
 
 BACKENDS: dict[str, Callable[..., Tensor]] = {
+    "window": attention_window,  # our Triton kernels, rotation within: CUDA, Ampere or newer
     "flash": attention_flash,  # PyTorch's own varlen FlashAttention-2: CUDA, Ampere or newer, bf16 or fp16
+    "fa3": attention_fa3,  # FlashAttention-3's forward pass from `fa3-fwd`: Hopper, bf16, whole rows
     "banded": attention_banded,  # plain PyTorch, cost T·window in local layers: CPU, older GPUs, Apple, fp32 anywhere
-    "window": attention_window,  # our Triton kernels, rotation within: CUDA, Ampere or newer; not measured yet, so never chosen
     "reference": attention_reference,  # dense T × T: slow, plain, and the truth that the others are tested against
 }
 
@@ -55,17 +56,21 @@ def attention(
     Raises:
         HardwareError: the backend asked for cannot run here.
     """
-    name = backend or choose_backend(qkv_T3NH)
+    name = backend or choose_backend(qkv_T3NH, window)
     if name not in BACKENDS:
         raise HardwareError(f"no attention backend named {name!r}; there are {', '.join(BACKENDS)}")
     return BACKENDS[name](qkv_T3NH, cos_LK, sin_LK, pos_T, cu_seqlens, max_seqlen, window)
 
 
-def choose_backend(qkv_T3NH: Tensor) -> str:
-    """The fastest backend for a tensor of this device, dtype and head width.
+def choose_backend(qkv_T3NH: Tensor, window: int | None) -> str:
+    """The fastest backend for a tensor of this device, dtype and head width, and a layer of this window.
 
     >>> import torch
-    >>> choose_backend(torch.zeros(4, 3, 2, 64))
+    >>> choose_backend(torch.zeros(4, 3, 2, 64), 64)
     'banded'
     """
-    return "flash" if flash_runs_on(qkv_T3NH) else "banded"
+    if not flash_runs_on(qkv_T3NH):
+        return "banded"
+    if window is not None and window_runs_on(qkv_T3NH):
+        return "window"
+    return "fa3" if window is None and fa3_runs_on(qkv_T3NH) else "flash"

@@ -1,17 +1,27 @@
-"""PyTorch's own variable-length FlashAttention-2, with its sliding window.
+"""FlashAttention over whole rows or a window, by one of several libraries' kernels, with our rotation before it.
+
+Rotation, attention and their gradients are one operator of PyTorch's library: `torch.compile` takes it whole.
+
+    flash   PyTorch's own FlashAttention-2: Ampere or newer
+    fa3     FlashAttention-3's forward pass from the package `fa3-fwd`: Hopper, bf16, whole rows; gradients by PyTorch's
 
 T tokens in the batch · B rows · N heads · H per head · L positions · K = H / 2.
 """
+
+import functools
+import importlib.util
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from modernbert.errors import HardwareError
-from modernbert.kernels.rope import rotate
+from modernbert.kernels.rope_packed import gradient_packed, rotate_packed
 
-if torch.version.cuda:  # the import takes a second, which builds for the CPU need not spend
-    from torch.nn.attention.varlen import varlen_attn
+WHOLE = -1
+"""Reach of a token that sees its whole row, as the libraries spell it."""
 
 
 def flash_runs_on(x: Tensor) -> bool:
@@ -23,6 +33,18 @@ def flash_runs_on(x: Tensor) -> bool:
         and torch.cuda.get_device_capability(x.device) >= (8, 0)
         and torch.backends.cuda.flash_sdp_enabled()
     )
+
+
+def fa3_runs_on(x: Tensor) -> bool:
+    """Whether FlashAttention-3's kernels are installed and run on this tensor: Hopper alone, in bfloat16."""
+    return (
+        _fa3_is_here() and x.dtype == torch.bfloat16 and flash_runs_on(x) and torch.cuda.get_device_capability(x.device)[0] == 9
+    )
+
+
+@functools.cache
+def _fa3_is_here() -> bool:
+    return importlib.util.find_spec("fa3_fwd_interface") is not None
 
 
 def attention_flash(
@@ -44,9 +66,112 @@ def attention_flash(
             f"the flash backend needs bf16 or fp16 on a CUDA GPU of capability 8.0 or newer; got {qkv_T3NH.dtype} on "
             f"{qkv_T3NH.device}. Use backend='banded', which runs everywhere"
         )
-    q_TNH, k_TNH, v_TNH = qkv_T3NH.unbind(1)
-    q_TNH, k_TNH = (rotate(x_TNH, cos_LK, sin_LK, pos_T) for x_TNH in (q_TNH, k_TNH))
-    reach = -1 if window is None else window  # both count keys on each side of the query, beside the query itself
-    o_TNH = varlen_attn(q_TNH, k_TNH, v_TNH, cu_seqlens, cu_seqlens, max_seqlen, max_seqlen, window_size=(reach, reach))
-    assert isinstance(o_TNH, Tensor), "varlen_attn returns more than the values only where return_aux asks for it"
-    return o_TNH
+    reach = WHOLE if window is None else window  # both count keys on each side of the query, beside the query itself
+    return _forward(qkv_T3NH, cos_LK, sin_LK, pos_T, cu_seqlens, max_seqlen, reach, "flash")[0]
+
+
+def attention_fa3(
+    qkv_T3NH: Float[Tensor, "T 3 N H"],
+    cos_LK: Float[Tensor, "L K"],
+    sin_LK: Float[Tensor, "L K"],
+    pos_T: Int[Tensor, "T"],
+    cu_seqlens: Int[Tensor, "B_plus_1"],
+    max_seqlen: int,
+    window: int | None,
+) -> Float[Tensor, "T N H"]:
+    """Runs on Hopper with `fa3-fwd`. Arguments and result as `attention`.
+
+    Raises:
+        HardwareError: the package is missing, the tensor is elsewhere or in another dtype, or a window is asked for.
+    """
+    if not fa3_runs_on(qkv_T3NH) or window is not None:
+        raise HardwareError(
+            "the fa3 backend needs `pip install fa3-fwd`, a Hopper GPU, bf16 and whole rows; got "
+            f"{qkv_T3NH.dtype} on {qkv_T3NH.device}, window {window}. Use backend='flash' or 'window'"
+        )
+    return _forward(qkv_T3NH, cos_LK, sin_LK, pos_T, cu_seqlens, max_seqlen, WHOLE, "fa3")[0]
+
+
+@torch.library.custom_op("modernbert::attention_flash", mutates_args=())
+def _forward(
+    qkv: Tensor, cos: Tensor, sin: Tensor, pos: Tensor, cu_seqlens: Tensor, max_seqlen: int, reach: int, library: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Values [T, N, H], the logsumexp of each score row [N, T], and the turned queries and keys [T, 2, N, H]."""
+    qk = rotate_packed(qkv, cos, sin, pos)
+    o, lse = FORWARD[library](qk[:, 0], qk[:, 1], qkv[:, 2], cu_seqlens, max_seqlen, reach)
+    return o, lse, qk
+
+
+@torch.library.custom_op("modernbert::attention_flash_backward", mutates_args=())
+def _backward(
+    do: Tensor, qkv: Tensor, cos: Tensor, sin: Tensor, pos: Tensor, cu_seqlens: Tensor, max_seqlen: int, reach: int,
+    o: Tensor, lse: Tensor, qk: Tensor,
+) -> Tensor:  # fmt: skip
+    nothing = torch.empty(2, dtype=torch.uint64, device=do.device)  # the state of a random generator: there is no dropout
+    dq, dk, dv = torch.ops.aten._flash_attention_backward(
+        do.contiguous(), qk[:, 0], qk[:, 1], qkv[:, 2], o, lse, cu_seqlens, cu_seqlens, max_seqlen, max_seqlen, 0.0, False,
+        nothing, nothing, window_size_left=reach, window_size_right=reach,
+    )  # fmt: skip
+    return gradient_packed(dq, dk, dv, cos, sin, pos)
+
+
+def _flash(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_seqlen: int, reach: int) -> tuple[Tensor, Tensor]:
+    o, lse, *_ = torch.ops.aten._flash_attention_forward(
+        q,
+        k,
+        v,
+        cu_seqlens,
+        cu_seqlens,
+        max_seqlen,
+        max_seqlen,
+        0.0,
+        False,
+        False,
+        window_size_left=reach,
+        window_size_right=reach,
+    )
+    return o, lse
+
+
+def _fa3(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_seqlen: int, reach: int) -> tuple[Tensor, Tensor]:
+    from fa3_fwd_interface import _flash_attn_forward  # 100 MB of kernels, which few need
+
+    o, lse, *_ = _flash_attn_forward(
+        q, k, v, cu_seqlens_q=cu_seqlens, cu_seqlens_k=cu_seqlens, max_seqlen_q=max_seqlen, max_seqlen_k=max_seqlen,
+        softmax_scale=q.shape[-1] ** -0.5,
+    )  # fmt: skip
+    return o, lse
+
+
+FORWARD: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {"flash": _flash, "fa3": _fa3}
+
+
+@_forward.register_fake
+def _(
+    qkv: Tensor, cos: Tensor, sin: Tensor, pos: Tensor, cu_seqlens: Tensor, max_seqlen: int, reach: int, library: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    tokens, _, heads, width = qkv.shape
+    lse = qkv.new_empty(heads, tokens, dtype=torch.float32)
+    return qkv.new_empty(tokens, heads, width), lse, qkv.new_empty(tokens, 2, heads, width)
+
+
+@_backward.register_fake
+def _(
+    do: Tensor, qkv: Tensor, cos: Tensor, sin: Tensor, pos: Tensor, cu_seqlens: Tensor, max_seqlen: int, reach: int,
+    o: Tensor, lse: Tensor, qk: Tensor,
+) -> Tensor:  # fmt: skip
+    return qkv.new_empty(qkv.shape)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    *tensors, ctx.max_seqlen, ctx.reach, _ = inputs
+    ctx.save_for_backward(*tensors, *output)
+    ctx.mark_non_differentiable(*output[1:])
+
+
+def _gradients(ctx: Any, do: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    qkv, cos, sin, pos, cu_seqlens, o, lse, qk = ctx.saved_tensors
+    return _backward(do, qkv, cos, sin, pos, cu_seqlens, ctx.max_seqlen, ctx.reach, o, lse, qk), *[None] * 7
+
+
+_forward.register_autograd(_gradients, setup_context=_keep)

@@ -8,9 +8,7 @@ T tokens in the batch · B rows · N heads · H per head · L positions · K = H
 """
 
 import dataclasses
-import importlib.util
 import math
-import os
 from typing import Any
 
 import torch
@@ -18,12 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from modernbert.errors import HardwareError
+from modernbert.kernels.compiled import HERE, triton_runs_on
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-"""Whether Triton runs kernels as Python, on any device: for tests, some thousand times slower."""
-
-HERE = importlib.util.find_spec("triton") is not None and (torch.version.cuda is not None or INTERPRETED)
-if HERE:  # the import takes a third of a second, which builds for the CPU need not spend
+if HERE:
     from modernbert.kernels import attention_window_triton as kernels
 
 
@@ -61,13 +56,8 @@ for memory, and hardly anything spills (dev/LOG.md). `modernbert bench attention
 
 
 def window_runs_on(x: Tensor) -> bool:
-    """Whether Triton compiles for this tensor's device (CUDA from Ampere, 8.0, on) and dtype, or interprets it."""
-    if not HERE or x.shape[-1] not in (32, 64, 128):
-        return False
-    if INTERPRETED:  # which multiplies the bits of bf16 as if they were whole numbers
-        return x.dtype in (torch.float16, torch.float32)
-    capable = x.is_cuda and torch.version.hip is None and torch.cuda.get_device_capability(x.device) >= (8, 0)
-    return capable and x.dtype in (torch.bfloat16, torch.float16, torch.float32)
+    """Whether the kernels run on this tensor: heads of 32, 64 or 128, where Triton runs."""
+    return x.shape[-1] in (32, 64, 128) and triton_runs_on(x)
 
 
 def attention_window(

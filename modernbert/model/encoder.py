@@ -13,11 +13,11 @@ Source: Warner et al. 2024 (arXiv 2412.13663) §2.1.
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from modernbert.batch import Batch
 from modernbert.config import ModelConfig
+from modernbert.kernels.geglu import geglu, geglu_mlp, geglu_mlp_pays
 from modernbert.kernels.rope import rotary_tables
 from modernbert.model.attention import Attention, Rotary
 from modernbert.model.layers import LayerNorm, Linear
@@ -46,8 +46,10 @@ class MLP(nn.Module):
         self.drop = nn.Dropout(config.mlp_dropout)
 
     def forward(self, x_TD: Float[Tensor, "T D"]) -> Float[Tensor, "T D"]:
-        activated_TI, gate_TI = self.Wi(x_TD).chunk(2, dim=-1)
-        return self.Wo(self.drop(F.gelu(activated_TI) * gate_TI))
+        plain = type(self.Wi) is type(self.Wo) is Linear  # adapters and quantised layers have ways of their own
+        if plain and geglu_mlp_pays(x_TD) and not (self.training and self.drop.p):
+            return geglu_mlp(x_TD, self.Wi.weight.to(x_TD.dtype), self.Wo.weight.to(x_TD.dtype))
+        return self.Wo(self.drop(geglu(self.Wi(x_TD))))
 
 
 class EncoderLayer(nn.Module):

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from modernbert.batch import pack
 from modernbert.errors import HardwareError
-from modernbert.kernels import attention_banded
+from modernbert.kernels import attention_banded, attention_flash, compiled
 from modernbert.kernels.attention import BACKENDS, attention, choose_backend
 from modernbert.kernels.rope import rotary_tables
 
@@ -169,27 +169,48 @@ def test_no_tokens_give_no_output(backend, window):
 
 
 @pytest.mark.parametrize(
-    ("capability", "dtype", "flash_enabled", "wanted"),
+    ("capability", "dtype", "flash_enabled", "local", "whole"),
     [
-        ((8, 0), torch.bfloat16, True, "flash"),
-        ((9, 0), torch.float16, True, "flash"),
-        ((7, 5), torch.float16, True, "banded"),  # T4
-        ((7, 0), torch.float16, True, "banded"),  # V100
-        ((9, 0), torch.float32, True, "banded"),
-        ((9, 0), torch.bfloat16, False, "banded"),
+        ((8, 0), torch.bfloat16, True, "window", "flash"),
+        ((9, 0), torch.float16, True, "window", "flash"),
+        ((7, 5), torch.float16, True, "banded", "banded"),  # T4
+        ((7, 0), torch.float16, True, "banded", "banded"),  # V100
+        ((9, 0), torch.float32, True, "banded", "banded"),
+        ((9, 0), torch.bfloat16, False, "banded", "banded"),
     ],
 )
-def test_a_gpu_without_flash_attention_gets_the_banded_backend(monkeypatch, capability, dtype, flash_enabled, wanted):
+def test_a_gpu_gets_the_fastest_backend_that_its_layers_have(monkeypatch, capability, dtype, flash_enabled, local, whole):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(compiled, "HERE", True)
+    monkeypatch.setattr(compiled, "INTERPRETED", False)
+    monkeypatch.setattr(attention_flash, "_fa3_is_here", lambda: False)
     monkeypatch.setattr(torch.backends.cuda, "flash_sdp_enabled", lambda: flash_enabled)
     monkeypatch.setattr(torch.version, "hip", None)
     with FakeTensorMode():
-        assert choose_backend(torch.empty(4, 3, HEADS, WIDTH, device="cuda", dtype=dtype)) == wanted
+        qkv_T3NH = torch.empty(4, 3, HEADS, WIDTH, device="cuda", dtype=dtype)
+        assert (choose_backend(qkv_T3NH, 64), choose_backend(qkv_T3NH, None)) == (local, whole)
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "wanted"),
+    [((9, 0), torch.bfloat16, "fa3"), ((9, 0), torch.float16, "flash"), ((10, 0), torch.bfloat16, "flash")],
+)
+def test_hopper_takes_flash_attention_3_for_whole_rows_where_it_is_installed(monkeypatch, capability, dtype, wanted):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(attention_flash, "_fa3_is_here", lambda: True)
+    with FakeTensorMode():
+        assert choose_backend(torch.empty(4, 3, HEADS, WIDTH, device="cuda", dtype=dtype), None) == wanted
+
+
+def test_flash_attention_3_on_the_cpu_says_what_it_needs():
+    with pytest.raises(HardwareError, match=r"needs `pip install fa3-fwd`, a Hopper GPU, bf16 and whole rows; .*float32 on cpu"):
+        attend("fa3", random_qkv(4), [4], None)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_the_cpu_gets_the_banded_backend(dtype):
-    assert choose_backend(random_qkv(4, dtype=dtype)) == "banded"
+    assert choose_backend(random_qkv(4, dtype=dtype), 64) == choose_backend(random_qkv(4, dtype=dtype), None) == "banded"
 
 
 @pytest.mark.gpu
@@ -198,10 +219,10 @@ def test_a_gpu_with_flash_switched_off_gives_the_same(window):
     """In bf16: two kernels that round their probabilities in another order, tolerance as above."""
     lengths = [300, 5, 700]
     qkv_T3NH = random_qkv(sum(lengths), "cuda", torch.bfloat16)
-    assert choose_backend(qkv_T3NH) == "flash"
+    assert choose_backend(qkv_T3NH, window) != "banded"
     wanted_TNH = attend(None, qkv_T3NH, lengths, window)
     with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
-        assert choose_backend(qkv_T3NH) == "banded"
+        assert choose_backend(qkv_T3NH, window) == "banded"
         found_TNH = attend(None, qkv_T3NH, lengths, window)
     torch.testing.assert_close(found_TNH, wanted_TNH, atol=TOLERANCE[torch.bfloat16], rtol=0)
 

@@ -14,6 +14,7 @@ from modernbert.errors import HardwareError
 from modernbert.kernels import attention_window
 from modernbert.kernels.attention import attention
 from modernbert.kernels.attention_window import Tiles, window_runs_on
+from modernbert.kernels.compiled import INTERPRETED
 
 pytest.importorskip("triton")
 
@@ -29,7 +30,7 @@ TOLERANCE = {torch.float32: 2e-5, torch.float16: 5e-3}
 def _interpret_faster(monkeypatch):
     """Triton's interpreter checks every sum of whole numbers for overflow, and dresses the language up anew at each inner call: half of
     its time."""
-    if attention_window.INTERPRETED:
+    if INTERPRETED:
         import triton.language as tl
         import triton.runtime.interpreter as interpreter
 

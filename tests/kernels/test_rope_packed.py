@@ -1,0 +1,42 @@
+"""Rotation of the packed QKV: compiled on a GPU, interpreted elsewhere, by the same tests."""
+
+import pytest
+import torch
+
+from modernbert.kernels.compiled import triton_runs_on
+from modernbert.kernels.rope import rotary_tables
+from modernbert.kernels.rope_packed import gradient_packed, rotate_packed, rotate_packed_reference
+
+pytest.importorskip("triton")
+
+DEVICES = [
+    pytest.param("cpu", torch.float32, marks=pytest.mark.skipif(torch.cuda.is_available(), reason="Triton compiles here")),
+    pytest.param("cpu", torch.float16, marks=pytest.mark.skipif(torch.cuda.is_available(), reason="Triton compiles here")),
+    pytest.param("cuda", torch.float32, marks=pytest.mark.gpu),
+    pytest.param("cuda", torch.bfloat16, marks=pytest.mark.gpu),
+]
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}  # one rounding of numbers up to 4
+
+
+@pytest.mark.parametrize(("device", "dtype"), DEVICES)
+@pytest.mark.parametrize(("tokens", "heads", "width"), [(1, 2, 64), (70, 2, 64), (33, 12, 64), (20, 3, 32)])
+def test_turning_in_one_pass_and_its_gradient_are_those_of_the_definition(device, dtype, tokens, heads, width):
+    """The gradient by autograd, in which queries and keys turn and values go by."""
+    tables = rotary_tables(50, width, 10_000.0, device)
+    pos_T = torch.randint(50, (tokens,), dtype=torch.int32, device=device)
+    qkv_T3NH = torch.randn(tokens, 3, heads, width).to(device, dtype).requires_grad_()
+    assert triton_runs_on(qkv_T3NH)
+    wanted_T2NH = rotate_packed_reference(qkv_T3NH, *tables, pos_T)
+    torch.testing.assert_close(rotate_packed(qkv_T3NH, *tables, pos_T), wanted_T2NH, atol=TOLERANCE[dtype], rtol=0)
+    dq_TNH, dk_TNH, dv_TNH = torch.randn(3, tokens, heads, width).to(device, dtype).unbind()
+    sums = (wanted_T2NH * torch.stack([dq_TNH, dk_TNH], 1)).sum() + (qkv_T3NH[:, 2] * dv_TNH).sum()
+    (wanted_T3NH,) = torch.autograd.grad(sums, qkv_T3NH)
+    found_T3NH = gradient_packed(dq_TNH, dk_TNH, dv_TNH, *tables, pos_T)
+    torch.testing.assert_close(found_T3NH, wanted_T3NH, atol=TOLERANCE[dtype], rtol=0)
+
+
+def test_no_tokens_turn_to_none():
+    tables = rotary_tables(1, 64, 10_000.0)
+    pos_T = torch.empty(0, dtype=torch.int32)
+    assert rotate_packed(torch.empty(0, 3, 2, 64), *tables, pos_T).shape == (0, 2, 2, 64)
+    assert gradient_packed(*torch.empty(3, 0, 2, 64), *tables, pos_T).shape == (0, 3, 2, 64)
