@@ -1,17 +1,19 @@
 """Kills a small run with SIGKILL at 20 random steps, one after the other, and compares what it ends with to the run left alone.
 
     python dev/kill_twenty.py > record.json
+    python dev/kill_twenty.py --device cuda --compile --kills 5 > record.json      # with deterministic=True, in bf16
 
 Bit for bit: every tensor of the last checkpoint (weights and optimizer), the loader's place, and the log's losses (data and masks).
 Some three minutes on one core. Each start is a fork of one process that has everything imported; the signal comes from within, in
 the middle of a step, with a checkpoint perhaps half written by its thread.
 """
 
+import argparse
+import dataclasses
 import json
 import os
 import random
 import signal
-import sys
 import tempfile
 from pathlib import Path
 
@@ -23,18 +25,18 @@ from modernbert.checkpoint.training_state import latest_state, load_state
 from modernbert.config import ModelConfig
 from modernbert.data.documents import Document
 from modernbert.data.shards import write_shards
+from modernbert.engine.hardware import environment as environment_of
 from modernbert.text.train import train_tokenizer
 from modernbert.train.optimizers import OptimizerConfig
 from modernbert.train.report import read_log
 from modernbert.train.settings import Phase, PretrainConfig
 
-KILLS = 20
 MODEL = ModelConfig(num_hidden_layers=4, hidden_size=64, intermediate_size=96, num_attention_heads=1, attention_dropout=0.1)
 
 
-def config(shards: Path, out: Path) -> PretrainConfig:
+def config(shards: Path, out: Path, device: str, compile: bool) -> PretrainConfig:
     """300 steps in two phases with dropout, a checkpoint every 6 or so."""
-    return PretrainConfig(
+    settings = PretrainConfig(
         model=MODEL,
         shards=(str(shards),),
         out=str(out),
@@ -51,6 +53,9 @@ def config(shards: Path, out: Path) -> PretrainConfig:
         save_every_tokens=6_000,
         log_every_steps=1,
     )
+    if device != "cpu":
+        settings = dataclasses.replace(settings, device=device, compute_dtype="bfloat16", deterministic=True, compile=compile)
+    return settings
 
 
 def run_until(settings: PretrainConfig, step: int | None) -> bool:
@@ -80,15 +85,21 @@ def run_until(settings: PretrainConfig, step: int | None) -> bool:
 
 
 def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--kills", type=int, default=20)
+    options.add_argument("--device", default="cpu")
+    options.add_argument("--compile", action="store_true")
+    chosen = options.parse_args()
     torch.set_num_threads(1)
-    rng = random.Random(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
+    rng = random.Random(chosen.seed)
     folder = Path(tempfile.mkdtemp())
     texts = [" ".join(f"{k * n} is {k} times {n}." for k in range(1 + n % 60)) for n in range(600)]
     write_shards((Document(text=text, source="sums") for text in texts), train_tokenizer(texts, 512), folder / "shards")
-    alone, killed = (config(folder / "shards", folder / name) for name in ("alone", "killed"))
+    alone, killed = (config(folder / "shards", folder / name, chosen.device, chosen.compile) for name in ("alone", "killed"))
     assert run_until(alone, None)
     steps = read_log(Path(alone.out))[0][-1]["step"]
-    at = sorted(rng.sample(range(1, steps), KILLS))
+    at = sorted(rng.sample(range(1, steps), chosen.kills))
     kills = [step for step in at if not run_until(killed, step)]
     assert run_until(killed, None)
     (one, values), (other, others) = (load_state(latest_state(Path(c.out) / "checkpoints")) for c in (alone, killed))
@@ -96,6 +107,8 @@ def main() -> None:
     record = {
         "subject": "resume after SIGKILL",
         "environment": environment("torch"),
+        "device": environment_of(torch.device(chosen.device))["device"],
+        "compiled": chosen.compile,
         "steps": steps,
         "killed_in_steps": kills,
         "tensors": len(one),

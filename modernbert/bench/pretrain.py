@@ -50,8 +50,6 @@ class Case:
     micro_batch_tokens: int = 65_536
     peer_tokens: int = 32_768
     """Tokens of a step of transformers, which holds the scores of every position; 0 leaves it out."""
-    settings: tuple[tuple[str, Any], ...] = ()
-    """Fields of `PretrainConfig` that differ from the recipe's."""
 
 
 def _cases() -> dict[str, Case]:
@@ -80,6 +78,7 @@ def pretrain_record(
     device: str = "auto",
     cases: Sequence[Case] = tuple(CASES.values()),
     peers: bool = True,
+    deterministic: bool = False,
 ) -> dict[str, Any]:
     """Measures every case on one device.
 
@@ -90,13 +89,17 @@ def pretrain_record(
         device: as in `PretrainConfig`.
         cases: shapes.
         peers: whether transformers trains, too.
+        deterministic: whether ours gives the same bits each time.
     """
     return {
         "subject": "pretrain",
         "environment": environment("torch", "transformers"),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "steps": steps,
-        "cases": {case.name: measure(case, shards, steps, warm, device, peers=peers) for case in cases},
+        "deterministic": deterministic,
+        "cases": {
+            case.name: measure(case, shards, steps, warm, device, peers=peers, deterministic=deterministic) for case in cases
+        },
     }
 
 
@@ -132,7 +135,9 @@ def markdown(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def measure(case: Case, shards: str | Path | None, steps: int, warm: int, device: str, *, peers: bool = True) -> dict[str, Any]:
+def measure(
+    case: Case, shards: str | Path | None, steps: int, warm: int, device: str, *, peers: bool = True, deterministic: bool = False
+) -> dict[str, Any]:
     """One case's figures."""
     on_gpu = torch.cuda.is_available() and device != "cpu"
     with tempfile.TemporaryDirectory() as temporary:
@@ -150,10 +155,10 @@ def measure(case: Case, shards: str | Path | None, steps: int, warm: int, device
             compute_dtype="bfloat16" if on_gpu else "float32",
             compile=on_gpu,
             device=device,
+            deterministic=deterministic,
             save_every_tokens=10**15,
             log_every_steps=max(1, steps // 10),
         )
-        config = dataclasses.replace(config, **dict(case.settings))
         _forget_peak()
         pretrain(config)
         lines = [line for line in read_log(folder / "run")[0] if line["step"] > warm]

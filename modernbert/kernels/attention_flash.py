@@ -26,13 +26,13 @@ WHOLE = -1
 
 def flash_runs_on(x: Tensor) -> bool:
     """Whether this tensor's device and dtype have the kernel: CUDA from Ampere (8.0) on, in bfloat16 or float16."""
-    return (
-        x.is_cuda
-        and torch.version.hip is None
-        and x.dtype in (torch.bfloat16, torch.float16)
-        and torch.cuda.get_device_capability(x.device) >= (8, 0)
-        and torch.backends.cuda.flash_sdp_enabled()
-    )
+    return x.is_cuda and torch.version.hip is None and x.dtype in (torch.bfloat16, torch.float16) and _has_flash(x.device)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _has_flash(device: torch.device) -> bool:
+    """Asked of the driver while a graph is traced: inside it, either question would cut the graph in two."""
+    return torch.cuda.get_device_capability(device) >= (8, 0) and torch.backends.cuda.flash_sdp_enabled()
 
 
 def fa3_runs_on(x: Tensor) -> bool:
