@@ -107,15 +107,15 @@ def train(
 
     with checkpoints:
         for index, phase in enumerate(config.phases):
-            model.set_rope_theta(
-                global_rope_theta=phase.global_rope_theta or model.config.global_rope_theta,
-                local_rope_theta=phase.local_rope_theta or model.config.local_rope_theta,
-            )
+            before = model.config.global_rope_theta
             if index < progress.phase:
+                turn(model, phase, phase.tokens, before)
                 continue
             batches = iter(loader(config, shards, index, progress, world))
             while progress.phase_tokens < phase.tokens:
                 checkpoints.check()
+                if turn(model, phase, progress.phase_tokens, before) or progress.phase_tokens == 0:
+                    compile_anew(config)
                 count = micro_batches_after(
                     progress.phase_tokens, warmup_tokens=phase.batch_warmup_tokens, largest=config.micro_batches
                 )
@@ -178,6 +178,21 @@ def share_out(loss_of: MaskedLMLoss, config: PretrainConfig, world: World) -> nn
         for layer in layers:
             layer.compile()
     return world.shard(loss_of, layers)
+
+
+def turn(model: MaskedLM, phase: Phase, tokens: int, before: float) -> bool:
+    """Sets the bases of the rotary frequencies as they are after `tokens` of a phase; whether they have changed."""
+    wanted = phase.theta(tokens, before), phase.local_rope_theta or model.config.local_rope_theta
+    if wanted == (model.config.global_rope_theta, model.config.local_rope_theta):
+        return False
+    model.set_rope_theta(global_rope_theta=wanted[0], local_rope_theta=wanted[1])
+    return True
+
+
+def compile_anew(config: PretrainConfig) -> None:
+    """Forgets the graphs: one for other shapes or bases, made beside them, would take sizes as variable; after eight, PyTorch gives up."""
+    if config.compile:
+        torch.compiler.reset()
 
 
 def loader(config: PretrainConfig, shards: Sequence[TokenShards], index: int, progress: Progress, world: World) -> Loader:

@@ -47,13 +47,28 @@ class Phase:
     global_rope_theta: float | None = None
     """Base of the rotary frequencies in global layers from this phase on; None leaves it (context extension sets 160,000)."""
     local_rope_theta: float | None = None
+    theta_tokens: int = 0
+    """Over these, the base of global layers moves from the phase before to this one's, in `theta_steps` equal factors, the first at once;
+    0 changes it in one."""
+    theta_steps: int = 8
 
     def __post_init__(self) -> None:
         shares = dict.fromkeys(("mask_share", "random_share"), (0, 1))
         amounts = dict.fromkeys(
-            ("warmup_tokens", "decay_tokens", "batch_warmup_tokens", "cosine_tokens", "peak", "floor"), (0, math.inf)
+            ("warmup_tokens", "decay_tokens", "batch_warmup_tokens", "cosine_tokens", "theta_tokens", "peak", "floor"),
+            (0, math.inf),
         )
-        check_limits(self, {"tokens": (1, math.inf), "length": (3, math.inf), "mask_rate": (0.001, 1), **shares, **amounts})
+        check_limits(
+            self,
+            {
+                "tokens": (1, math.inf),
+                "length": (3, math.inf),
+                "theta_steps": (1, math.inf),
+                "mask_rate": (0.001, 1),
+                **shares,
+                **amounts,
+            },
+        )
         if self.mask_share + self.random_share > 1:
             raise ConfigError(
                 f"mask_share={self.mask_share} and random_share={self.random_share}: together at most 1 is possible"
@@ -77,6 +92,19 @@ class Phase:
             floor=self.floor,
             cosine_tokens=self.cosine_tokens,
         )
+
+    def theta(self, tokens: float, before: float) -> float:
+        """Base of the rotary frequencies in global layers after `tokens` of this phase, where it was `before`.
+
+        >>> extended = Phase(tokens=100, global_rope_theta=160_000.0, theta_tokens=40, theta_steps=4)
+        >>> [extended.theta(tokens, before=10_000.0) for tokens in (0, 9, 10, 20, 30, 99)]
+        [20000.0, 20000.0, 40000.0, 80000.0, 160000.0, 160000.0]
+        """
+        wanted = self.global_rope_theta or before
+        step = 1 + int(tokens * self.theta_steps / self.theta_tokens) if self.theta_tokens else self.theta_steps
+        if step >= self.theta_steps:
+            return wanted
+        return before * (wanted / before) ** (step / self.theta_steps)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,7 @@ from modernbert.train.pretrain import pretrain
 from modernbert.train.report import read_log
 from modernbert.train.settings import Phase, PretrainConfig
 
+set_theta = MaskedLM.set_rope_theta
 MODEL = ModelConfig(num_hidden_layers=4, hidden_size=32, intermediate_size=32, num_attention_heads=1, attention_dropout=0.1)
 
 
@@ -136,6 +137,23 @@ def test_a_phase_changes_theta_and_the_batch_grows(shards, tmp_path):
     assert sizes[:6] == [1, 1, 2, 2, 3, 3]  # 3,000 tokens are two steps of one and two of two micro-batches of 512
     assert read_config(folder).global_rope_theta == 160_000.0
     assert read_config(folder).local_rope_theta == MODEL.local_rope_theta
+
+
+def test_a_phase_turns_theta_in_steps_and_a_killed_run_finds_the_same_ones(shards, tmp_path, monkeypatch):
+    extended = Phase(tokens=4_000, length=128, global_rope_theta=160_000.0, theta_tokens=2_000, theta_steps=4)
+    phases = (Phase(tokens=2_000, length=64), extended)
+    model = dataclasses.replace(MODEL, global_rope_theta=10_000.0)
+    seen = []
+    monkeypatch.setattr(MaskedLM, "set_rope_theta", lambda self, **bases: seen.append(bases) or set_theta(self, **bases))
+    whole = pretrain(config(shards, tmp_path / "whole", model=model, phases=phases))
+    assert [round(bases["global_rope_theta"]) for bases in seen] == [20_000, 40_000, 80_000, 160_000]
+    with monkeypatch.context() as patch:
+        kill_after(patch, 7)  # between the second base and the third
+        with pytest.raises(Killed):
+            pretrain(config(shards, tmp_path / "killed", model=model, phases=phases))
+    resumed = pretrain(config(shards, tmp_path / "killed", model=model, phases=phases))
+    assert read_config(resumed).global_rope_theta == 160_000.0
+    assert all(torch.equal(weights(whole)[name], tensor) for name, tensor in weights(resumed).items())
 
 
 def test_a_mixture_of_folders_resumes_bit_for_bit_and_its_log_counts_epochs_and_fill(shards, tmp_path, monkeypatch):
