@@ -8,7 +8,6 @@ Rotation, attention and their gradients are one operator of PyTorch's library: `
 T tokens in the batch · B rows · N heads · H per head · L positions · K = H / 2.
 """
 
-import functools
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from modernbert.errors import HardwareError
+from modernbert.kernels.compiled import capability
 from modernbert.kernels.rope_packed import gradient_packed, rotate_packed
 
 WHOLE = -1
@@ -31,20 +31,19 @@ def flash_runs_on(x: Tensor) -> bool:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _has_flash(device: torch.device) -> bool:
-    """Asked of the driver while a graph is traced: inside it, either question would cut the graph in two."""
-    return torch.cuda.get_device_capability(device) >= (8, 0) and torch.backends.cuda.flash_sdp_enabled()
+    return capability(device) >= (8, 0) and torch.backends.cuda.flash_sdp_enabled()
 
 
 def fa3_runs_on(x: Tensor) -> bool:
     """Whether FlashAttention-3's kernels are installed and run on this tensor: Hopper alone, in bfloat16."""
-    return (
-        _fa3_is_here() and x.dtype == torch.bfloat16 and flash_runs_on(x) and torch.cuda.get_device_capability(x.device)[0] == 9
-    )
+    return _fa3_is_here() and x.dtype == torch.bfloat16 and flash_runs_on(x) and capability(x.device)[0] == 9
 
 
-@functools.cache
+_FA3 = importlib.util.find_spec("fa3_fwd_interface") is not None
+
+
 def _fa3_is_here() -> bool:
-    return importlib.util.find_spec("fa3_fwd_interface") is not None
+    return _FA3
 
 
 def attention_flash(
