@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from modernbert.errors import HardwareError
-from modernbert.kernels.compiled import capability
+from modernbert.kernels.compiled import generation_of
 from modernbert.kernels.rope_packed import gradient_packed, rotate_packed
 
 WHOLE = -1
@@ -31,12 +31,12 @@ def flash_runs_on(x: Tensor) -> bool:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _has_flash(device: torch.device) -> bool:
-    return capability(device) >= (8, 0) and torch.backends.cuda.flash_sdp_enabled()
+    return generation_of(device) >= 8 and torch.backends.cuda.flash_sdp_enabled()
 
 
 def fa3_runs_on(x: Tensor) -> bool:
     """Whether FlashAttention-3's kernels are installed and run on this tensor: Hopper alone, in bfloat16."""
-    return _fa3_is_here() and x.dtype == torch.bfloat16 and flash_runs_on(x) and capability(x.device)[0] == 9
+    return _fa3_is_here() and x.dtype == torch.bfloat16 and flash_runs_on(x) and generation_of(x.device) == 9
 
 
 _FA3 = importlib.util.find_spec("fa3_fwd_interface") is not None

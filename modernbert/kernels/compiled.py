@@ -14,9 +14,12 @@ HERE = importlib.util.find_spec("triton") is not None and (torch.version.cuda is
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def capability(device: torch.device) -> tuple[int, int]:
-    """Of a CUDA device. Asked while a graph is traced: as a part of the graph, the question would cut it in two."""
-    return torch.cuda.get_device_capability(device)
+def generation_of(device: torch.device) -> int:
+    """A CUDA device's: 8 is Ampere and Ada, 9 Hopper. Asked while a graph is traced: as a part of it, the question would cut it in two.
+
+    One number: PyTorch 2.11 cannot compare a pair that it takes as constant.
+    """
+    return torch.cuda.get_device_capability(device)[0]
 
 
 def triton_runs_on(x: Tensor) -> bool:
@@ -25,5 +28,5 @@ def triton_runs_on(x: Tensor) -> bool:
         return False
     if INTERPRETED:  # which multiplies the bits of bf16 as if they were whole numbers
         return x.dtype in (torch.float16, torch.float32)
-    capable = x.is_cuda and torch.version.hip is None and capability(x.device) >= (8, 0)
+    capable = x.is_cuda and torch.version.hip is None and generation_of(x.device) >= 8
     return capable and x.dtype in (torch.bfloat16, torch.float16, torch.float32)
