@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from modernbert.errors import ConfigError
 
@@ -17,6 +17,14 @@ Pooling = Literal["cls", "mean"]
 
 HEAD_DIM = 64
 """Dimensions per attention head in every published size (Warner et al. 2024, app. B)."""
+
+
+class Rope(NamedTuple):
+    """What decides a layer's rotary tables: the base, and YaRN's factor and trained length where the factor is not 1."""
+
+    theta: float
+    factor: float = 1.0
+    length: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +52,10 @@ class ModelConfig:
     """Base of the rotary frequencies in global layers (10,000 during ModernBERT's pre-training, then 160,000)."""
     local_rope_theta: float = 10_000.0
     """Base of the rotary frequencies in sliding-window layers."""
+    global_rope_factor: float = 1.0
+    """YaRN in global layers: how many times longer than `global_rope_length` rows are; 1 is plain rotation, as in every published model."""
+    global_rope_length: int = 1024
+    """Longest row that the global layers were trained with before YaRN."""
     attention_dropout: float = 0.0
     """Dropout on the output of each attention layer: 0.1 in ModernBERT's pre-training, 0 in the published configs."""
     embedding_dropout: float = 0.0
@@ -88,6 +100,7 @@ class ModelConfig:
                     "A local base of -1 comes from a research checkpoint that was converted before context extension: "
                     "it means 'the same as global_rope_theta'"
                 )
+        check_limits(self, {"global_rope_factor": (1, math.inf), "global_rope_length": (1, math.inf)})
         object.__setattr__(self, "layer_types", self._resolved_layer_types())
         object.__setattr__(self, "global_attn_every_n_layers", self._period())
         names = self.extra.get("id2label")
@@ -128,9 +141,17 @@ class ModelConfig:
         """
         return None if self.layer_types[layer] == "full_attention" else self.local_attention // 2
 
-    def rope_theta(self, layer: int) -> float:
-        """Base of the rotary frequencies of a layer."""
-        return self.global_rope_theta if self.layer_types[layer] == "full_attention" else self.local_rope_theta
+    def rope(self, layer: int) -> Rope:
+        """The rotation of a layer."""
+        if self.layer_types[layer] == "sliding_attention":
+            return Rope(self.local_rope_theta)
+        if self.global_rope_factor == 1:
+            return Rope(self.global_rope_theta)
+        return Rope(self.global_rope_theta, self.global_rope_factor, self.global_rope_length)
+
+    def ropes(self) -> set[Rope]:
+        """The rotations of all layers."""
+        return {self.rope(layer) for layer in range(self.num_hidden_layers)}
 
     def with_(self, **changes: Any) -> "ModelConfig":
         """A copy with some fields changed. A new depth or period brings new `layer_types`, unless they are given too; a new
@@ -184,6 +205,10 @@ class ModelConfig:
         own["layer_types"] = list(self.layer_types)
         if self.extra.get("id2label"):  # readers count the names
             del own["num_labels"]
+        rotation: dict[str, Any] = {"rope_type": "default", "rope_theta": self.global_rope_theta}
+        factor, length = own.pop("global_rope_factor"), own.pop("global_rope_length")
+        if factor != 1:
+            rotation |= {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": length}
         if self.layer_types != _alternating(self.num_hidden_layers, self.global_attn_every_n_layers):
             del own["global_attn_every_n_layers"]  # there is no period
         return {
@@ -196,7 +221,7 @@ class ModelConfig:
             "eos_token_id": self.sep_token_id,
             "position_embedding_type": "absolute",
             "rope_parameters": {
-                "full_attention": {"rope_type": "default", "rope_theta": self.global_rope_theta},
+                "full_attention": rotation,
                 "sliding_attention": {"rope_type": "default", "rope_theta": self.local_rope_theta},
             },
         }
@@ -243,8 +268,12 @@ _DERIVED = {
 """Keys that follow from other fields: never kept in `extra`."""
 
 
+_YARN = {"beta_fast": 32, "beta_slow": 1, "attention_factor": None, "partial_rotary_factor": 1.0, "truncate": True}
+"""Settings of YaRN with their defaults, which are allowed to be written."""
+
+
 def _read_rope(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The two rotary bases in the current spelling, where that is present: it wins over the legacy one, as in transformers."""
+    """The rotation in the current spelling, where that is present: it wins over the legacy one, as in transformers."""
     parameters = found.get("rope_parameters") or {}
     names = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
     entries = {kind: parameters.get(kind) or {} for kind in names} if isinstance(parameters, Mapping) else {}
@@ -252,11 +281,22 @@ def _read_rope(found: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(
             f"rope_parameters={parameters!r}; wanted full_attention and sliding_attention in it, each with its rope_theta"
         )
+    values: dict[str, Any] = {}
     for kind, entry in entries.items():
+        if kind == "full_attention" and entry.get("rope_type") == "yarn":
+            wanted = {"factor": "global_rope_factor", "original_max_position_embeddings": "global_rope_length"}
+            other = entry.keys() - {"rope_type", "rope_theta", *wanted} - {k for k, v in _YARN.items() if entry.get(k) == v}
+            if other or not wanted.keys() <= entry.keys():
+                raise ConfigError(
+                    f"rope_parameters.{kind}={dict(entry)!r}: of YaRN, factor and original_max_position_embeddings are "
+                    "needed, and nothing else is implemented"
+                )
+            values |= {ours: entry[theirs] for theirs, ours in wanted.items()}
+            continue
         for setting, only in (("rope_type", "default"), ("partial_rotary_factor", 1.0)):
             if entry.get(setting, only) != only:
                 raise ConfigError(f"rope_parameters.{kind}.{setting}={entry[setting]!r}; only {only!r} is implemented")
-    return {names[kind]: entry["rope_theta"] for kind, entry in entries.items() if entry.get("rope_theta") is not None}
+    return values | {names[kind]: entry["rope_theta"] for kind, entry in entries.items() if entry.get("rope_theta") is not None}
 
 
 _WORDS: dict[str, tuple[str, ...]] = {"classifier_pooling": get_args(Pooling), "layer_types": get_args(LayerType)}

@@ -57,6 +57,9 @@ def written(config: ModelConfig) -> dict:
     return json.loads(json.dumps(config.to_json()))
 
 
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 1024}
+
+
 @pytest.mark.parametrize(
     "config",
     [
@@ -66,6 +69,7 @@ def written(config: ModelConfig) -> dict:
         ModelConfig(num_hidden_layers=3, layer_types=("sliding_attention", "sliding_attention", "full_attention")),
         ModelConfig(num_hidden_layers=4, layer_types=("full_attention",) * 4, global_rope_theta=1.5e6),
         ModelConfig(num_labels=3, extra={"id2label": {"0": "a", "1": "b", "2": "c"}, "problem_type": None}),
+        preset("base").with_(global_rope_theta=10_000.0, global_rope_factor=8.0, global_rope_length=512),
     ],
 )
 def test_what_is_written_is_read_back(config):
@@ -77,7 +81,7 @@ def test_the_legacy_spelling_is_read():
     for name in ("hidden_size", "intermediate_size", "vocab_size", "num_attention_heads", "max_position_embeddings"):
         assert getattr(config, name) == LEGACY[name]
     assert config.layer_types == tuple("full_attention" if i % 2 == 0 else "sliding_attention" for i in range(5))
-    assert [config.rope_theta(i) for i in range(3)] == [80_000, 5_000, 80_000]
+    assert [config.rope(i).theta for i in range(3)] == [80_000, 5_000, 80_000]
     assert [config.window(i) for i in range(3)] == [None, 32, None]
     assert (config.cls_token_id, config.sep_token_id, config.pad_token_id) == (281, 282, 283)
     assert (config.classifier_pooling, config.classifier_dropout) == ("mean", 0.1)
@@ -194,7 +198,17 @@ def test_a_config_can_be_copied_pickled_and_hashed():
             {"rope_parameters": {"full_attention": 1e4}},
             "wanted full_attention and sliding_attention in it, each with its rope_theta",
         ),
-        ({"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "rope_type='yarn'; only 'default' is implemented"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "linear"}}}, "rope_type='linear'; only 'default' is implemented"),
+        (
+            {"rope_parameters": {"full_attention": {"rope_type": "yarn", "factor": 8.0}}},
+            "original_max_position_embeddings are needed",
+        ),
+        ({"rope_parameters": {"sliding_attention": {"rope_type": "yarn"}}}, "rope_type='yarn'; only 'default' is implemented"),
+        (
+            {"rope_parameters": {"full_attention": YARN | {"beta_fast": 16}}},
+            "beta_fast': 16}: of YaRN, factor and original_max_position_embeddings are needed, and nothing else is implemented",
+        ),
+        ({"global_rope_factor": 0.5}, "global_rope_factor=0.5: at least 1 is needed"),
     ],
 )
 def test_a_config_that_is_no_modernbert_is_refused(found, message):

@@ -17,8 +17,9 @@ import dataclasses
 
 import numpy as np
 
-from modernbert.config import ModelConfig
+from modernbert.config import ModelConfig, Rope
 from modernbert.export.graph import Graph
+from modernbert.kernels.rope import yarn_sharpness, yarn_speeds
 
 BLOCK = 64
 """Queries in a block."""
@@ -35,8 +36,8 @@ class Rows:
 
     length: str
     """L, as a tensor of one number."""
-    tables: dict[float, tuple[str, str]]
-    """Cosines and sines, [L, K], by the base of their frequencies."""
+    tables: dict[Rope, tuple[str, str]]
+    """Cosines and sines, [L, K], by what decides them."""
     unseen: str
     """[B, 1, 1, L]: `HIDDEN` at padding, else 0."""
     queries: str
@@ -73,20 +74,26 @@ def encoder(g: Graph, config: ModelConfig, ids: str, mask: str, prefix: str = "m
 def _rows(g: Graph, config: ModelConfig, ids: str, mask: str) -> Rows:
     length = g.op("Slice", g.op("Shape", ids), g.constant([1]), g.constant([2]))
     positions = g.op("Range", g.constant(0), g.op("Squeeze", length), g.constant(1))
-    tables = {theta: _rotary(g, config, positions, theta) for theta in {config.global_rope_theta, config.local_rope_theta}}
+    tables = {rope: _rotary(g, config, positions, rope) for rope in config.ropes()}
     seen = g.op("Greater", mask, g.constant(0))
     unseen = _unseen(g, g.op("Unsqueeze", seen, g.constant([1, 2])))
     queries, keys, unseen_local = _blocks(g, config.local_attention // 2, g.op("Squeeze", length), seen)
     return Rows(length=length, tables=tables, unseen=unseen, queries=queries, keys=keys, unseen_local=unseen_local)
 
 
-def _rotary(g: Graph, config: ModelConfig, positions: str, theta: float) -> tuple[str, str]:
+def _rotary(g: Graph, config: ModelConfig, positions: str, rope: Rope) -> tuple[str, str]:
     """Angles in float32 whatever the form: float16 loses the position beyond a few hundred tokens."""
     halves = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
-    frequencies = (np.float32(1.0) / np.float32(theta) ** halves).astype(np.float32)
+    frequencies = (np.float32(1.0) / np.float32(rope.theta) ** halves).astype(np.float32)
+    if rope.factor != 1:
+        frequencies *= np.array(yarn_speeds(config.head_dim, *rope), np.float32)
     at = g.op("Unsqueeze", g.cast(positions, np.float32), g.constant([1]))
     angles = g.op("Mul", at, g.constant(frequencies[None], np.float32))
-    return g.to_real(g.op("Cos", angles)), g.to_real(g.op("Sin", angles))
+    cos, sin = g.op("Cos", angles), g.op("Sin", angles)
+    if rope.factor != 1:
+        sharper = g.constant(yarn_sharpness(rope.factor), np.float32)
+        cos, sin = g.op("Mul", cos, sharper), g.op("Mul", sin, sharper)
+    return g.to_real(cos), g.to_real(sin)
 
 
 def _unseen(g: Graph, seen: str) -> str:
@@ -115,7 +122,7 @@ def _attention(g: Graph, config: ModelConfig, layer: int, x: str, rows: Rows, at
     heads, width = config.num_attention_heads, config.head_dim
     split = g.reshape(g.linear(x, f"{at}attn.Wqkv.weight"), 0, 0, 3 * heads, width)
     qk, v = g.split(g.op("Transpose", split, perm=[0, 2, 1, 3]), [2 * heads, heads], axis=1)
-    cos, sin = rows.tables[config.rope_theta(layer)]
+    cos, sin = rows.tables[config.rope(layer)]
     a, b = g.split(qk, [width // 2, width // 2], axis=3)
     left = g.op("Sub", g.op("Mul", a, cos), g.op("Mul", b, sin))
     right = g.op("Add", g.op("Mul", b, cos), g.op("Mul", a, sin))

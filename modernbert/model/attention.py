@@ -7,12 +7,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from modernbert.batch import Batch
-from modernbert.config import ModelConfig
+from modernbert.config import ModelConfig, Rope
 from modernbert.kernels.attention import attention
 from modernbert.model.layers import Linear
 
-Rotary = dict[float, tuple[Tensor, Tensor]]
-"""Cosine and sine tables by the base θ of their frequencies."""
+Rotary = dict[Rope, tuple[Tensor, Tensor]]
+"""Cosine and sine tables by what decides them."""
 
 
 class Attention(nn.Module):
@@ -28,12 +28,12 @@ class Attention(nn.Module):
         self.out_drop = nn.Dropout(config.attention_dropout)
         self.head_dim = config.head_dim
         self.window = config.window(layer)
-        self.theta = config.rope_theta(layer)
+        self.rope = config.rope(layer)
 
     def forward(
         self, x_TD: Float[Tensor, "T D"], batch: Batch, rotary: Rotary, backend: str | None = None
     ) -> Float[Tensor, "T D"]:
         qkv_T3NH = self.Wqkv(x_TD).unflatten(-1, (3, -1, self.head_dim))
-        cos_LK, sin_LK = rotary[self.theta]
+        cos_LK, sin_LK = rotary[self.rope]
         o_TNH = attention(qkv_T3NH, cos_LK, sin_LK, batch.pos_T, batch.cu_seqlens, batch.max_seqlen, self.window, backend)
         return self.out_drop(self.Wo(o_TNH.flatten(1)))

@@ -86,20 +86,20 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(config, i) for i in range(config.num_hidden_layers))
         self.final_norm = LayerNorm(config.hidden_size, config.norm_eps)
 
-    def set_rope_theta(self, *, global_rope_theta: float, local_rope_theta: float) -> None:
-        """Changes the bases of the rotary frequencies, as context extension does; weights stay."""
-        self.config = self.config.with_(global_rope_theta=global_rope_theta, local_rope_theta=local_rope_theta)
+    def set_rope(self, **changes: float) -> None:
+        """Changes fields of the config that decide the rotation, as context extension does; weights stay."""
+        self.config = self.config.with_(**changes)
         for i, layer in enumerate(self.layers):
             assert isinstance(layer, EncoderLayer)
-            layer.attn.theta = self.config.rope_theta(i)
+            layer.attn.rope = self.config.rope(i)
 
     def forward(self, batch: Batch) -> Float[Tensor, "T D"]:
         """Hidden states after the final norm, one a token, in the order of the batch."""
         x_TD = self.embeddings(batch.ids_T)
         x_TD = x_TD.to(self.compute_dtype or x_TD.dtype)
         rotary = {
-            theta: rotary_tables(batch.max_seqlen, self.config.head_dim, theta, x_TD.device)
-            for theta in {self.config.global_rope_theta, self.config.local_rope_theta}
+            rope: rotary_tables(batch.max_seqlen, self.config.head_dim, rope.theta, x_TD.device, rope.factor, rope.length)
+            for rope in self.config.ropes()
         }
         for layer in self.layers:
             if self.recompute and torch.is_grad_enabled():

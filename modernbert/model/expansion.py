@@ -34,7 +34,7 @@ def encode_half_seen(encoder: Encoder, ids_BL: Int[Tensor, "B L"], seen_BL: Bool
     for layer in encoder.layers:
         assert isinstance(layer, EncoderLayer)
         attn = layer.attn
-        cos_LK, sin_LK = rotary_tables(length, attn.head_dim, attn.theta, x_TD.device)
+        cos_LK, sin_LK = rotary_tables(length, attn.head_dim, attn.rope.theta, x_TD.device, attn.rope.factor, attn.rope.length)
         q_TNH, k_TNH, v_TNH = attn.Wqkv(layer.attn_norm(x_TD)).unflatten(-1, (3, -1, attn.head_dim)).unbind(1)
         q_TNH, k_TNH = (rotate(x_TNH, cos_LK, sin_LK, pos_T) for x_TNH in (q_TNH, k_TNH))
         q_BNLH, k_BNLH, v_BNLH = (x_TNH.unflatten(0, (rows, length)).transpose(1, 2) for x_TNH in (q_TNH, k_TNH, v_TNH))

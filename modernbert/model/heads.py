@@ -54,9 +54,9 @@ class MaskedLM(nn.Module):
         if self.config.tie_word_embeddings:
             self.decoder.weight = self.model.embeddings.tok_embeddings.weight
 
-    def set_rope_theta(self, *, global_rope_theta: float, local_rope_theta: float) -> None:
-        """As `Encoder.set_rope_theta`; the config follows."""
-        self.model.set_rope_theta(global_rope_theta=global_rope_theta, local_rope_theta=local_rope_theta)
+    def set_rope(self, **changes: float) -> None:
+        """As `Encoder.set_rope`; the config follows."""
+        self.model.set_rope(**changes)
         self.config = self.model.config
 
     def forward(self, batch: Batch, at_M: Int[Tensor, "M"] | None = None) -> Float[Tensor, "M V"]:

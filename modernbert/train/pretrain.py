@@ -181,11 +181,18 @@ def share_out(loss_of: MaskedLMLoss, config: PretrainConfig, world: World) -> nn
 
 
 def turn(model: MaskedLM, phase: Phase, tokens: int, before: float) -> bool:
-    """Sets the bases of the rotary frequencies as they are after `tokens` of a phase; whether they have changed."""
-    wanted = phase.theta(tokens, before), phase.local_rope_theta or model.config.local_rope_theta
-    if wanted == (model.config.global_rope_theta, model.config.local_rope_theta):
+    """Sets the rotation as it is after `tokens` of a phase; whether they have changed."""
+    wanted: dict[str, float] = {"global_rope_theta": phase.theta(tokens, before)}
+    if phase.local_rope_theta:
+        wanted["local_rope_theta"] = phase.local_rope_theta
+    if phase.global_rope_factor:
+        wanted |= {
+            "global_rope_factor": phase.global_rope_factor,
+            "global_rope_length": round(phase.length / phase.global_rope_factor),
+        }
+    if all(getattr(model.config, name) == value for name, value in wanted.items()):
         return False
-    model.set_rope_theta(global_rope_theta=wanted[0], local_rope_theta=wanted[1])
+    model.set_rope(**wanted)
     return True
 
 

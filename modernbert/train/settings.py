@@ -51,6 +51,9 @@ class Phase:
     """Over these, the base of global layers moves from the phase before to this one's, in `theta_steps` equal factors, the first at once;
     0 changes it in one."""
     theta_steps: int = 8
+    global_rope_factor: float | None = None
+    """YaRN in global layers from this phase on, in place of a higher base: how many times longer its rows are than those before, 8 from
+    1,024 to 8,192; None leaves it."""
 
     def __post_init__(self) -> None:
         shares = dict.fromkeys(("mask_share", "random_share"), (0, 1))

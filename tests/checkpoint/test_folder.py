@@ -71,7 +71,7 @@ def test_every_class_comes_back_as_it_was_saved(cls, tmp_path):
     loaded = load_model(cls, tmp_path / "model")
     assert same(model, loaded)
     assert not loaded.training and all(parameter.requires_grad for parameter in loaded.parameters())
-    assert read_config(tmp_path / "model").rope_theta(1) == 5_000.0
+    assert read_config(tmp_path / "model").rope(1).theta == 5_000.0
 
 
 @pytest.mark.parametrize("max_shard_bytes", [5_000_000_000, 50_000])

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from modernbert import cli
-from modernbert.checkpoint.folder import class_of, load_model
+from modernbert.checkpoint.folder import class_of, load_model, save_model
 from modernbert.checkpoint.modules import Modules, read_modules
 from modernbert.checkpoint.settings import read_config
 from modernbert.engine.engine import load
@@ -19,7 +19,9 @@ from modernbert.export import check
 from modernbert.export.check import expected
 from modernbert.export.folder import export
 from modernbert.export.graph import FORMS, Graph
+from modernbert.model.heads import MaskedLM
 from modernbert.runtime.padding import padded
+from modernbert.text.tokenizer import Tokenizer
 from tests.export.conftest import FOLDERS
 
 FILES = [form.file for form in FORMS.values()]
@@ -118,6 +120,16 @@ def test_a_file_that_computes_something_else_is_not_written(tiny_folder, tmp_pat
         export(tiny_folder, tmp_path / "out", forms=["fp32"])
     assert not (tmp_path / "out" / "config.json").exists()
     assert not (tmp_path / "out" / "onnx").exists()
+
+
+def test_yarn_is_exported(tiny_folder, tmp_path):
+    """The export compares itself with the model, within 1e-4."""
+    config = read_config(tiny_folder).with_(global_rope_factor=4.0, global_rope_length=16)
+    folder = tmp_path / "yarn"
+    save_model(load_model(MaskedLM, tiny_folder, config=config), config, folder, tokenizer=Tokenizer.load(tiny_folder))
+    export(folder, tmp_path / "out", forms=["fp32"])
+    plain, turned = (load(where).embed("Seven days make a week.") for where in (tiny_folder, folder))
+    assert np.abs(plain - turned).max() > 1e-4
 
 
 def test_numbers_that_are_not_finite_are_an_error(tiny_folder, tmp_path, monkeypatch):

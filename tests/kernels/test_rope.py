@@ -18,6 +18,21 @@ def test_the_tables_are_those_of_transformers_to_the_bit(theta, kind):
     assert torch.equal(torch.cat([sin_LK, sin_LK], -1), sin_1LH[0])
 
 
+@pytest.mark.parametrize(("factor", "trained"), [(8.0, 1024), (2.0, 4096), (32.0, 128)])
+@pytest.mark.parametrize("theta", [10_000.0, 160_000.0])
+def test_yarn_s_tables_are_those_of_transformers(factor, trained, theta):
+    """Frequencies within an ulp, which position 8,191 makes 5e-4 rad of."""
+    yarn = {"rope_type": "yarn", "rope_theta": theta, "factor": factor, "original_max_position_embeddings": trained}
+    config = ModernBertConfig(
+        rope_parameters={"full_attention": yarn, "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}
+    )
+    cos_1LH, sin_1LH = ModernBertRotaryEmbedding(config)(torch.zeros(1), torch.arange(8192)[None], "full_attention")
+    cos_LK, sin_LK = rotary_tables(8192, 64, theta, None, factor, trained)
+    torch.testing.assert_close(torch.cat([cos_LK, cos_LK], -1), cos_1LH[0], atol=1e-3, rtol=0)
+    torch.testing.assert_close(torch.cat([sin_LK, sin_LK], -1), sin_1LH[0], atol=1e-3, rtol=0)
+    torch.testing.assert_close(cos_LK[:100], cos_1LH[0, :100, :32], atol=2e-5, rtol=0)
+
+
 def test_the_product_of_query_and_key_depends_on_their_distance_only():
     """Float32 angles at position 8,000 are exact to 5e-4 rad; the products here are about 8."""
     tables = rotary_tables(8192, 64, 10_000.0)

@@ -94,7 +94,7 @@ def test_dropout_sits_on_the_output_of_attention_and_nowhere_else():
     config = SMALL.with_(attention_dropout=0.25)
     batch = pack([[0] * 300])
     attention = Attention(config, 1)
-    x_TD, rotary = torch.randn(300, config.hidden_size), {config.local_rope_theta: rotary_tables(300, config.head_dim, 10_000.0)}
+    x_TD, rotary = torch.randn(300, config.hidden_size), {config.rope(1): rotary_tables(300, config.head_dim, 10_000.0)}
     exact_TD = attention.eval()(x_TD, batch, rotary)
     found_TD = attention.train()(x_TD, batch, rotary)
     kept_TD = found_TD != 0

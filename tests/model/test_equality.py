@@ -63,6 +63,14 @@ def test_logits_and_gradients_are_those_of_transformers(head, side):
     assert difference.gradient <= GRADIENTS, difference.gradient_of
 
 
+def test_yarn_is_that_of_transformers():
+    """Rows sixteen times longer than those before; bounds as above."""
+    difference = compare(
+        BY_NAME["masked_lm"], SMALL.with_(global_rope_factor=16.0, global_rope_length=64), [SHORT, LONG], "right"
+    )
+    assert difference.logits <= LOGITS and difference.gradient <= GRADIENTS, difference.gradient_of
+
+
 @pytest.mark.parametrize("name", ["sequence_cls", "multiple_choice_cls"])
 def test_cls_pooling_is_that_of_transformers_on_rows_without_padding(name):
     head = BY_NAME[name]

@@ -31,7 +31,7 @@ from modernbert.train.pretrain import pretrain
 from modernbert.train.report import read_log
 from modernbert.train.settings import Phase, PretrainConfig
 
-set_theta = MaskedLM.set_rope_theta
+set_rope = MaskedLM.set_rope
 MODEL = ModelConfig(num_hidden_layers=4, hidden_size=32, intermediate_size=32, num_attention_heads=1, attention_dropout=0.1)
 
 
@@ -144,9 +144,9 @@ def test_a_phase_turns_theta_in_steps_and_a_killed_run_finds_the_same_ones(shard
     phases = (Phase(tokens=2_000, length=64), extended)
     model = dataclasses.replace(MODEL, global_rope_theta=10_000.0)
     seen = []
-    monkeypatch.setattr(MaskedLM, "set_rope_theta", lambda self, **bases: seen.append(bases) or set_theta(self, **bases))
+    monkeypatch.setattr(MaskedLM, "set_rope", lambda self, **changes: seen.append(changes) or set_rope(self, **changes))
     whole = pretrain(config(shards, tmp_path / "whole", model=model, phases=phases))
-    assert [round(bases["global_rope_theta"]) for bases in seen] == [20_000, 40_000, 80_000, 160_000]
+    assert [round(changes["global_rope_theta"]) for changes in seen] == [20_000, 40_000, 80_000, 160_000]
     with monkeypatch.context() as patch:
         kill_after(patch, 7)  # between the second base and the third
         with pytest.raises(Killed):
@@ -154,6 +154,13 @@ def test_a_phase_turns_theta_in_steps_and_a_killed_run_finds_the_same_ones(shard
     resumed = pretrain(config(shards, tmp_path / "killed", model=model, phases=phases))
     assert read_config(resumed).global_rope_theta == 160_000.0
     assert all(torch.equal(weights(whole)[name], tensor) for name, tensor in weights(resumed).items())
+
+
+def test_a_phase_extends_the_context_by_yarn(shards, tmp_path):
+    phases = (Phase(tokens=2_000, length=64), Phase(tokens=2_000, length=256, global_rope_factor=4.0))
+    folder = pretrain(config(shards, tmp_path / "run", phases=phases))
+    found = read_config(folder)
+    assert found.rope(0) == (MODEL.global_rope_theta, 4.0, 64) and found.rope(1) == (MODEL.local_rope_theta, 1.0, 0)
 
 
 def test_a_mixture_of_folders_resumes_bit_for_bit_and_its_log_counts_epochs_and_fill(shards, tmp_path, monkeypatch):
