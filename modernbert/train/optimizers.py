@@ -95,7 +95,8 @@ class StableAdamW(torch.optim.Optimizer):
             now = torch.stack([torch.full((), x, device=params[0].device) for x in (lr, beta1, beta2)])
             decay = group["weight_decay"] / group["max_lr"]
             for x, g, mean, square in zip(params, grads, m, v, strict=True):
-                self._step_tensor(x.view(-1), g.reshape(-1), mean.view(-1), square.view(-1), now, eps, decay)
+                shape = (-1, x.shape[-1])
+                self._step_tensor(x.view(shape), g.reshape(shape), mean.view(shape), square.view(shape), now, eps, decay)
             return
 
         torch._foreach_lerp_(m, grads, 1 - beta1)
@@ -119,11 +120,15 @@ class StableAdamW(torch.optim.Optimizer):
 
 
 def stableadamw_step(p: Tensor, g: Tensor, m: Tensor, v: Tensor, now: Tensor, eps: float, decay: float) -> None:
-    """StableAdamW's formula for one tensor, flat and in place. `now` holds the learning rate and the debiased decay rates of this step."""
+    """StableAdamW's formula for one matrix (a vector is one row of it), in place. `now` holds this step's learning rate and decay rates.
+
+    The mean is taken by rows first: of a whole matrix whose size is variable, the compiler makes a single block of threads do the sum
+    (15.6 ms a step of tiny on an H200).
+    """
     lr, beta1, beta2 = now.unbind()
     m.copy_(beta1 * m + (1 - beta1) * g)
     v.copy_(beta2 * v + (1 - beta2) * g * g)
-    lr_t = lr / (g * g / v.clamp(min=eps**2)).mean().sqrt().clamp(min=1.0)
+    lr_t = lr / (g * g / v.clamp(min=eps**2)).mean(-1).mean().sqrt().clamp(min=1.0)
     p.copy_(p * (1 - lr_t * decay) - lr_t * m / (v.sqrt() + eps))
 
 
