@@ -43,8 +43,10 @@ def tiny_folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _float32_on_every_cpu(monkeypatch, tmp_path_factory):
-    """Also on one that computes bfloat16 natively, and with nothing written to the user's cache."""
-    monkeypatch.setattr("modernbert.engine.hardware.bf16_gain", lambda: 0.0)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+@pytest.fixture(scope="session", autouse=True)
+def _float32_on_every_cpu(tmp_path_factory):
+    """Also on one that computes bfloat16 natively, and with nothing written to the user's cache; before any fixture loads a model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("modernbert.engine.hardware.bf16_gain", lambda: 0.0)
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from modernbert.errors import HardwareError
-from modernbert.kernels.compiled import generation_of
+from modernbert.kernels.compiled import constant_in_graphs, generation_of
 from modernbert.kernels.rope_packed import gradient_packed, rotate_packed
 
 WHOLE = -1
@@ -29,7 +29,7 @@ def flash_runs_on(x: Tensor) -> bool:
     return x.is_cuda and torch.version.hip is None and x.dtype in (torch.bfloat16, torch.float16) and _has_flash(x.device)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_in_graphs
 def _has_flash(device: torch.device) -> bool:
     return generation_of(device) >= 8 and torch.backends.cuda.flash_sdp_enabled()
 

@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,7 +15,16 @@ HERE = importlib.util.find_spec("triton") is not None and (torch.version.cuda is
 """Whether to import kernels: it takes a third of a second, which builds for the CPU need not spend."""
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def constant_in_graphs(function: F) -> F:
+    """`torch.compiler.assume_constant_result`, which would import torch._dynamo: that takes longer than PyTorch itself."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@constant_in_graphs
 def generation_of(device: torch.device) -> int:
     """A CUDA device's: 8 is Ampere and Ada, 9 Hopper. Asked while a graph is traced: as a part of it, the question would cut it in two.
 
