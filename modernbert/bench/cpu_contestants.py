@@ -17,6 +17,7 @@ from modernbert.batch import pack
 from modernbert.config import ModelConfig
 from modernbert.engine.hardware import BF16_PAYS
 from modernbert.engine.measured import bf16_gain, int8_gain
+from modernbert.engine.native_layers import use_native_layers
 from modernbert.engine.quantized import quantize_model
 from modernbert.engine.runner import Runner
 from modernbert.errors import HardwareError, MissingExtraError
@@ -45,6 +46,7 @@ def ours(dtype: torch.dtype) -> Prepare:
             quantize_model(model, pack([list(range(5, 205))]))
         else:
             model.to(dtype)
+        use_native_layers(model)
         runner = Runner(model, cast(Tokenizer, None))  # rows are ids already
         return lambda rows, padded: runner.per_token(rows, runner.encoder, "bench")
 

@@ -25,6 +25,7 @@ from modernbert.engine.batching import BATCH_TOKENS
 from modernbert.engine.classify import Ranked
 from modernbert.engine.hardware import choose_device, choose_inference_dtype, read_dtype
 from modernbert.engine.measured import int8_gain
+from modernbert.engine.native_layers import use_native_layers
 from modernbert.engine.quantized import quantize_model, sample
 from modernbert.engine.runner import Runner
 from modernbert.engine.tag import Aggregation
@@ -64,6 +65,8 @@ def load(
         quantize_model(model, sample(tokenizer))
     else:
         model = load_model(cls, folder, device=device, dtype=wanted or choose_inference_dtype(device))
+    if device.type == "cpu":
+        use_native_layers(model)
     return Engine(model, tokenizer, modules=read_modules(folder) or Modules(pooling=read_pooling(folder)))
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modernbert.batch import Batch, pack
+from modernbert.kernels import native
 from modernbert.kernels.linear_int8 import linear_int8, pack_weight, quantize_rows, weight_levels
 from modernbert.model.encoder import Encoder
 from modernbert.model.heads import MaskedLM
@@ -56,11 +57,19 @@ class Int8Linear(nn.Module):
         super().__init__()
         levels = weight_levels()
         assert levels is not None, "ask hardware.int8_speedup first"
-        weight_int8_OI, self.scale_O = quantize_rows(weight_OI.detach(), levels)
-        self.packed = pack_weight(weight_int8_OI)
+        self.native: native.Packed | None = None
+        if torch.int8 in native.kinds() and native.fits(*weight_OI.shape):
+            self.native = native.pack(*quantize_rows(weight_OI.detach()))
+        else:
+            weight_int8_OI, self.scale_O = quantize_rows(weight_OI.detach(), levels)
+            self.packed = pack_weight(weight_int8_OI)
 
     def forward(self, x_TI: Float[Tensor, "T I"]) -> Float[Tensor, "T O"]:
-        return linear_int8(x_TI, self.packed, self.scale_O)
+        if self.native is None:
+            return linear_int8(x_TI, self.packed, self.scale_O)
+        y_TO = torch.empty(len(x_TI), self.native.outputs)
+        native.product(native.rows(x_TI.float().contiguous(), torch.int8), self.native, y_TO)
+        return y_TO.to(x_TI.dtype)
 
 
 class Int8Embedding(nn.Module):

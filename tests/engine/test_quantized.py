@@ -130,9 +130,9 @@ def test_the_decoder_reads_the_int8_rows_of_the_embedding_where_it_is_tied(tied)
 
 def test_int8_takes_a_quarter_of_the_bytes(tiny_folder):
     def held(module):
-        tensors = [
-            tensor for m in module.modules() for tensor in (*m._parameters.values(), *vars(m).values()) if torch.is_tensor(tensor)
-        ]
+        packed = [vars(m.native) for m in module.modules() if isinstance(m, Int8Linear) and m.native is not None]
+        parts = [part for m in module.modules() for part in (m._parameters, vars(m))]
+        tensors = [tensor for part in (*parts, *packed) for tensor in part.values() if torch.is_tensor(tensor)]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     config = CONFIG.with_(hidden_size=256, intermediate_size=384, num_attention_heads=4)
