@@ -79,6 +79,7 @@ def pretrain_record(
     cases: Sequence[Case] = tuple(CASES.values()),
     peers: bool = True,
     deterministic: bool = False,
+    norms_again: bool = False,
 ) -> dict[str, Any]:
     """Measures every case on one device.
 
@@ -89,17 +90,17 @@ def pretrain_record(
         device: as in `PretrainConfig`.
         cases: shapes.
         peers: whether transformers trains, too.
-        deterministic: whether ours gives the same bits each time.
+        deterministic, norms_again: as in `PretrainConfig`.
     """
+    changes = {"deterministic": deterministic, "norms_again": norms_again}
     return {
         "subject": "pretrain",
         "environment": environment("torch", "transformers"),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "steps": steps,
         "deterministic": deterministic,
-        "cases": {
-            case.name: measure(case, shards, steps, warm, device, peers=peers, deterministic=deterministic) for case in cases
-        },
+        "norms_again": norms_again,
+        "cases": {case.name: measure(case, shards, steps, warm, device, peers, changes) for case in cases},
     }
 
 
@@ -136,9 +137,9 @@ def markdown(record: dict[str, Any]) -> str:
 
 
 def measure(
-    case: Case, shards: str | Path | None, steps: int, warm: int, device: str, *, peers: bool = True, deterministic: bool = False
+    case: Case, shards: str | Path | None, steps: int, warm: int, device: str, peers: bool, changes: dict[str, bool]
 ) -> dict[str, Any]:
-    """One case's figures."""
+    """One case's figures, with some settings changed."""
     on_gpu = torch.cuda.is_available() and device != "cpu"
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -155,9 +156,9 @@ def measure(
             compute_dtype="bfloat16" if on_gpu else "float32",
             compile=on_gpu,
             device=device,
-            deterministic=deterministic,
             save_every_tokens=10**15,
             log_every_steps=max(1, steps // 10),
+            **changes,  # type: ignore[arg-type]
         )
         _forget_peak()
         pretrain(config)

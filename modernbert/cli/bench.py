@@ -37,10 +37,18 @@ def data(shards: str, texts: tuple[str, ...]) -> None:
 @click.option("--steps", default=60, show_default=True, help="Optimizer steps of each case.")
 @click.option("--peers/--no-peers", default=True, help="Whether transformers trains beside.")
 @click.option("--deterministic", is_flag=True, help="The same bits each time; what that costs.")
+@click.option("--norms-again", is_flag=True, help="Norms made again on the way back; what that costs, and saves.")
 @click.option("--device", default="auto", show_default=True, help="cuda, cpu …")
 @click.option("--table", is_flag=True, help="A Markdown table in place of JSON.")
 def pretrain(
-    shards: str | None, cases: tuple[str, ...], steps: int, peers: bool, deterministic: bool, device: str, table: bool
+    shards: str | None,
+    cases: tuple[str, ...],
+    steps: int,
+    peers: bool,
+    deterministic: bool,
+    norms_again: bool,
+    device: str,
+    table: bool,
 ) -> None:
     """Tokens a second of pre-training, of base, 17m and large, beside transformers.
 
@@ -56,7 +64,8 @@ def pretrain(
     if unknown:
         raise ConfigError(f"no case named {unknown[0]!r}; there are {', '.join(CASES)}")
     chosen = [CASES[name] for name in cases or CASES]
-    record = pretrain_record(shards, steps=steps, device=device, cases=chosen, peers=peers, deterministic=deterministic)
+    changes = {"deterministic": deterministic, "norms_again": norms_again}
+    record = pretrain_record(shards, steps=steps, device=device, cases=chosen, peers=peers, **changes)
     click.echo(markdown(record) if table else json.dumps(record, indent=1))
 
 

@@ -13,7 +13,7 @@ its tokenizer, as of the last checkpoint.
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -43,7 +43,7 @@ from modernbert.train.validation import validate
 from modernbert.train.vocabulary import with_vocabulary
 
 FREE = {
-    *("out", "shards", "device", "compile", "head_chunk", "recompute", "shard_weights"),
+    *("out", "shards", "device", "compile", "head_chunk", "recompute", "norms_again", "shard_weights"),
     *("validation", "validation_tokens", "save_every_tokens", "keep_checkpoints", "keep_best", "log_every_steps", "tensorboard"),
 }
 """Settings that may change while a run goes on: they decide where and how, not what is learnt."""
@@ -69,7 +69,8 @@ def pretrain(config: PretrainConfig) -> Path:
         raise DataError(f"{config.validation} was made with another tokenizer than {config.shards[0]}; prepare it with the same")
 
     run = Path(config.out)
-    with alone_in(run, TrainingError) if world.leads else contextlib.nullcontext(), repeatable(config.deterministic):
+    alone = alone_in(run, TrainingError) if world.leads else contextlib.nullcontext()
+    with alone, repeatable(config.deterministic), keeping_less(config.compile and config.norms_again):
         if world.leads:
             claim(run, settings(config), FREE)
         train(config, shards, held_out, tokenizer, world, run)
@@ -178,6 +179,18 @@ def share_out(loss_of: MaskedLMLoss, config: PretrainConfig, world: World) -> nn
         for layer in layers:
             layer.compile()
     return world.shard(loss_of, layers)
+
+
+@contextlib.contextmanager
+def keeping_less(wanted: bool) -> Iterator[None]:
+    """A block in which, if so wanted, the compiler may make again on the way back what a product reads there: the outputs of norms."""
+    if not wanted:
+        yield
+        return
+    import torch._functorch.config as functorch  # with the compiler, which takes seconds
+
+    with functorch.patch("ban_recompute_materialized_backward", False):
+        yield
 
 
 def turn(model: MaskedLM, phase: Phase, tokens: int, before: float) -> bool:

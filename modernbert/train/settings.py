@@ -138,6 +138,8 @@ class PretrainConfig:
     recompute: bool = False
     """Whether each layer runs again on the way back instead of keeping what it computed: less memory, a third more work, the same
     gradients (gradient checkpointing)."""
+    norms_again: bool = False
+    """Whether a compiled step makes norms again on the way back instead of keeping them: base at 65,536 tokens keeps 4.2 GiB less."""
     shard_weights: bool = False
     """Whether each process holds a part of the weights and the optimizer only (FSDP2), for models that do not fit otherwise."""
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
