@@ -43,6 +43,24 @@ def masked(model: str, dtype: str | None, files: tuple[Path, ...], length: int, 
 @evaluate.command()
 @_model
 @inputs.dtype
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--length", default=8192, show_default=True, help="Tokens of a row.")
+@click.option("--rows", type=int, help="At most so many; all, if not given.")
+@_json
+def positions(model: str, dtype: str | None, files: tuple[Path, ...], length: int, rows: int | None, as_json: bool) -> None:
+    """Masked tokens by their position in long rows, and the same ones in short rows.
+
+    \b
+    modernbert eval positions runs/mine/model validation.jsonl.zst
+    """
+    from modernbert.eval.positions import evaluate_positions
+
+    _show(evaluate_positions(modernbert.load(model, dtype=dtype), files, length=length, most_rows=rows), as_json)
+
+
+@evaluate.command()
+@_model
+@inputs.dtype
 @click.argument("file", type=click.Path(path_type=Path))
 @_json
 def cloze(model: str, dtype: str | None, file: Path, as_json: bool) -> None:

@@ -51,6 +51,20 @@ def lookups(count: int, *, pairs: int, seed: int) -> Iterator[dict[str, Any]]:
         yield lookup_row(records, records[generator.choice(places)][0])
 
 
+def lookups_of_all_lengths(count: int, *, longest: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Yields rows of 2 to `longest` pairs to learn from, as many short as long ones on a scale of logarithms: what is found among two pairs
+    first is found among hundreds later, and all long rows from the start teach a small model nothing.
+
+    >>> sorted(len(json.loads(row["context"])) for row in lookups_of_all_lengths(6, longest=100, seed=0))
+    [3, 4, 27, 44, 53, 54]
+    """
+    generator = random.Random(seed)
+    for _ in range(count):
+        pairs = round(2 * (longest / 2) ** generator.random())
+        records = [[_uuid(generator), _uuid(generator)] for _ in range(pairs)]
+        yield lookup_row(records, generator.choice(records)[0])
+
+
 def pairs_of(tokens: int, tokenizer: Tokenizer) -> int:
     """How many pairs make a row of about so many tokens, at least one for each depth."""
     (row,) = lookups(1, pairs=40, seed=0)

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from modernbert.data.labelled import Source, candidates_to_choices, records_to_question, spans_to_tags, write_rows
-from modernbert.data.lookups import DEPTHS, lookups, pairs_of
+from modernbert.data.lookups import DEPTHS, lookups, lookups_of_all_lengths, pairs_of
 from modernbert.data.tables import read_table
 from modernbert.errors import DataError
 from modernbert.text.tokenizer import Tokenizer
@@ -105,6 +105,16 @@ def test_lookups_have_one_answer_at_each_depth_in_turn(pairs):
         assert row["context"][answer["start"] :].startswith(answer["text"] + '"')
         assert row["depth"] == number % DEPTHS == list(found).index(row["question"]) * DEPTHS // pairs
         assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", answer["text"])
+
+
+def test_lookups_to_learn_from_are_of_all_lengths_and_depths():
+    rows = list(lookups_of_all_lengths(400, longest=138, seed=0))
+    assert rows == list(lookups_of_all_lengths(400, longest=138, seed=0))
+    pairs = [len(json.loads(row["context"])) for row in rows]
+    assert min(pairs) == 2 and max(pairs) <= 138 and 0.3 < sum(n < 10 for n in pairs) / 400 < 0.5
+    assert {row["depth"] for row in rows} == set(range(DEPTHS))
+    for row in rows[:20]:
+        assert json.loads(row["context"])[row["question"]] == row["answers"][0]["text"]
 
 
 def test_the_published_form_becomes_the_same_kind_of_row():
