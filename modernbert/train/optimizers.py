@@ -230,7 +230,8 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig, *, compile: bool
     ]
     optimizers: list[torch.optim.Optimizer] = []
     if config.name == "adamw":
-        optimizers.append(torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps))
+        fused = all(p.is_cuda for p in rest)  # one launch for all tensors; a small model's step on a GPU is launches
+        optimizers.append(torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused))
     else:
         optimizers.append(StableAdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, compile=compile))
     if matrices:
