@@ -152,6 +152,46 @@ for name, wanted in found[0].items():
 """
 
 
+KEPT = """
+import math, sys, torch
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.partitioners import min_cut_rematerialization_partition
+from modernbert.batch import pack
+from modernbert.config import ModelConfig
+from modernbert.model.heads import MaskedLM
+from modernbert.model.losses import MaskedLMLoss
+from modernbert.train.pretrain import keeping_less
+
+def measured(graph, inputs):
+    (outputs,) = (node.args[0] for node in graph.graph.nodes if node.op == "output")
+    made = [node.meta["val"] for node in outputs if node.op != "placeholder"]
+    kept.append(sum(math.prod(x.shape) * x.element_size() for x in made if isinstance(x, torch.Tensor)))
+    return graph
+
+found = []
+for less in (False, True):
+    kept = []
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    loss_of = MaskedLMLoss(MaskedLM(ModelConfig(vocab_size=64, hidden_size=64, num_hidden_layers=2, num_attention_heads=1, pad_token_id=1)))
+    parts = {"bw_compiler": lambda graph, inputs: graph, "partition_fn": min_cut_rematerialization_partition}
+    loss_of.compile(backend=aot_autograd(fw_compiler=measured, **parts))
+    with keeping_less(less):
+        loss_of(pack([[5] * 64]), torch.arange(9), torch.arange(9))[0].backward()
+    found.append((sum(kept), [p.grad for p in loss_of.parameters()]))
+(more, one), (less, other) = found
+assert more - less >= 3 * 64 * 64 * 4, (more, less)
+for a, b in zip(one, other, strict=True):
+    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+"""
+
+
+def test_norms_that_are_made_again_are_not_kept():
+    """Three of two layers, 64 tokens of 64 numbers each (the first layer has one), by the graphs that the compiler would be given."""
+    done = subprocess.run([sys.executable, "-c", KEPT], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.gpu
 def test_the_compiled_step_on_a_gpu_is_one_graph_with_the_same_gradients():
     """In bfloat16, 8 bits, fused in another order: 3 %. In a process of its own: the compiler cannot read the tests' checks of shapes."""
