@@ -1,11 +1,13 @@
 """A run's page: curves and a summary, made from its log. `modernbert report RUN`."""
 
 import contextlib
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 from modernbert.errors import MissingExtraError, TrainingError
+from modernbert.train.settings import Phase
 
 Lines = list[dict[str, Any]]
 
@@ -85,6 +87,7 @@ def summary(log: Lines, sessions: Lines, validation: Lines, config: dict[str, An
         "tokens a second": f"{speeds[len(speeds) // 2]:,} (median of {len(speeds)} lines; {speeds[0]:,} to {speeds[-1]:,})",
         **({"rows filled": f"{sum(fills) / len(fills):.2%} with tokens"} if fills else {}),
         **_epochs(log, config),
+        **_shares(log),
         "last loss": f"{last['loss']:.4f} nats a masked token, {last['accuracy']:.1%} right",
         **{f"session {i}": ", ".join(f"{k} {v}" for k, v in line.items()) for i, line in enumerate(sessions, 1)},
     }
@@ -94,8 +97,30 @@ def summary(log: Lines, sessions: Lines, validation: Lines, config: dict[str, An
             f"loss {validation[-1]['validation_loss']:.4f} at the last checkpoint, {best['validation_loss']:.4f} at step {best['step']:,}"
         )
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    phases = "\n".join(f"- {', '.join(f'{k} {v}' for k, v in phase.items() if v is not None)}" for phase in config["phases"])
-    return f"# {config['out']}\n\n![curves](report.png)\n\n| | |\n|---|---|\n{table}\n\nPhases:\n\n{phases}\n"
+    return f"# {config['out']}\n\n![curves](report.png)\n\n| | |\n|---|---|\n{table}\n\n{_phases(config['phases'])}\n"
+
+
+def _phases(phases: Lines) -> str:
+    """A table of the phases: their tokens, lengths and masks, and of the other settings those that some phase changes."""
+    defaults = {field.name: field.default for field in dataclasses.fields(Phase)}
+    always = ("tokens", "length", "mask_rate")
+    names = [name for name in phases[0] if name in always or any(phase.get(name) not in (defaults[name], []) for phase in phases)]
+    values = [[_said(phase.get(name)) for name in names] for phase in phases]
+    rows = [["phase", *names], ["---"] * (len(names) + 1), *([str(i), *row] for i, row in enumerate(values))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "–"
+    return "–" if value is None else f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def _shares(log: Lines) -> dict[str, str]:
+    """Medians of what the log says of the GPU's peak and of waiting for batches."""
+    names = {"of_peak": "share of the bf16 peak", "waiting": "time spent waiting for batches"}
+    found = {said: sorted(line[name] for line in log if name in line) for name, said in names.items()}
+    return {said: f"{values[len(values) // 2]:.2%} (median)" for said, values in found.items() if values}
 
 
 def _epochs(log: Lines, config: dict[str, Any]) -> dict[str, str]:
@@ -159,7 +184,9 @@ def draw(log: Lines, validation: Lines, config: dict[str, Any], path: Path) -> N
     worst = max(line["loss"] for line in log[len(log) // 20 :])  # the first steps fall from the height of guessing
     panels["loss"].set_ylim(top=worst * 1.05)
     panels["tokens_per_second"].set_ylim(bottom=0)
-    panels["tokens_per_second"].ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
+    fastest = max(line["tokens_per_second"] for line in log)
+    if fastest >= 1e5:
+        panels["tokens_per_second"].yaxis.set_major_formatter(lambda speed, _: f"{speed / 1e6:g} M")
     lowest = min([1.0, *(line["fill"] for line in log if "fill" in line)])
     panels["fill"].set_ylim(min(lowest, 0.99) - 0.002, 1.002)
     folders = config["shards"]

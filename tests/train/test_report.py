@@ -5,7 +5,7 @@ import json
 import pytest
 
 from modernbert.errors import TrainingError
-from modernbert.recipes.pretrain import first_result
+from modernbert.recipes.pretrain import first_result, three_phases
 from modernbert.train.report import read_log, report, validation_of
 from modernbert.train.settings import settings
 
@@ -50,7 +50,7 @@ def test_the_page_sums_the_sessions_up_and_shows_the_curves(run):
 
 def test_the_page_tells_fill_epochs_and_what_was_held_out(run):
     """A log of this version, of two folders: every panel has its curve, and the held-out loss its dots."""
-    more = {"fill": 0.9996, "epochs": [1.25, 0.5]}
+    more = {"fill": 0.9996, "epochs": [1.25, 0.5], "waiting": 0.001, "of_peak": 0.25}
     lines = [line(step, **more) for step in (6, 7)]
     held_out = [
         {"step": step, "tokens": step * 1000, "validation_loss": 2.0 + step, "validation_accuracy": 0.3} for step in (1, 7)
@@ -62,9 +62,24 @@ def test_the_page_tells_fill_epochs_and_what_was_held_out(run):
     text = report(run).read_text()
     assert "| rows filled | 99.96% with tokens |" in text
     assert "| passes in the last phase | web 1.25, code 0.50 |" in text
+    assert (
+        "| share of the bf16 peak | 25.00% (median) |" in text and "| time spent waiting for batches | 0.10% (median) |" in text
+    )
     assert "| held out | loss 9.0000 at the last checkpoint, 3.0000 at step 1 |" in text
     assert [one["step"] for one in validation_of(run)] == [1, 7]
     assert [one["step"] for one in read_log(run)[0]] == [1, 2, 3, 4, 5, 6, 7]  # lines of what is held out are no steps
+
+
+def test_the_page_has_a_table_of_the_phases_with_what_they_change(run):
+    config = settings(three_phases())
+    (run / "config.json").write_text(json.dumps(config))
+    text = report(run).read_text()
+    assert (
+        "| phase | tokens | length | long_from | long_times | mask_rate | warmup_tokens | decay_tokens | peak | global_rope_theta |"
+        in text
+    )
+    assert "| 0 | 600,000 | 128 | – | – | 0.2 | 20,000 | 0 | 1.0 | – |" in text
+    assert "| 2 | 200,000 | 512 | 256 | 2.0 | 0.2 | 0 | 200,000 | 0.5 | 160,000.0 |" in text
 
 
 def test_a_line_that_was_cut_short_is_left_out(run):
