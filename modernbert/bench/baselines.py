@@ -14,7 +14,9 @@ from sklearn.multiclass import OneVsRestClassifier
 
 from modernbert.bench.crf import tag_by_crf
 from modernbert.bench.overlap import answer_by_overlap, words_of
+from modernbert.eval.lexical import Lexical
 from modernbert.tasks.choice import ChoiceTask
+from modernbert.tasks.reranking import RerankTask
 from modernbert.tasks.sequence import SequenceTask
 from modernbert.tasks.spans import SpanTask
 from modernbert.tasks.tagging import TaggingTask
@@ -45,6 +47,8 @@ def plain_baseline(member: Member, task: Task, train: Sequence[Row], dev: Sequen
         return "CRF", tag_by_crf(task, train, dev)
     if isinstance(task, SpanTask):
         return "word overlap", answer_by_overlap(task, train, dev)
+    if isinstance(task, RerankTask):
+        return "BM25", by_bm25(task, dev)
     assert isinstance(task, ChoiceTask)
     return "TF-IDF overlap", nearest_choice(task, train, dev)
 
@@ -95,6 +99,18 @@ def nearest_choice(task: ChoiceTask, train: Sequence[Row], dev: Sequence[Row]) -
     answers = [
         (vectorizer.transform(task.choices_of(row)) @ vectorizer.transform([row[1][task.text]]).T).toarray()[:, 0] for row in dev
     ]
+    return task.score(dev, examples, answers)
+
+
+def by_bm25(task: RerankTask, dev: Sequence[Row]) -> dict[str, float]:
+    """Each query's documents in the order of BM25, over all documents of the rows. Raises MissingExtraError: bm25s is not installed."""
+    listed = [task.documents_of(row) for row in dev]
+    index = Lexical([text for documents in listed for text, _ in documents])
+    examples, answers, begin = [], [], 0
+    for number, (row, documents) in enumerate(zip(dev, listed, strict=True)):
+        answers.append(index.scores(row[1][task.query])[begin : begin + len(documents)])
+        examples.append(Example(rows=(), label=tuple(grade for _, grade in documents), weight=1, row=number))
+        begin += len(documents)
     return task.score(dev, examples, answers)
 
 

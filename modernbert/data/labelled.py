@@ -72,6 +72,11 @@ def candidates_to_choices(row: Cells) -> Cells | None:
     return {"text": row["query"], "choices": choices, "label": label}
 
 
+def with_candidates(row: Cells) -> Cells | None:
+    """Leaves out a question for which nothing was found."""
+    return row if row["candidates"] else None
+
+
 def records_to_question(row: Cells) -> Cells:
     """A published key-value context, as a question for the key's value."""
     return lookup_row(row["ordered_kv_records"], row["key"])

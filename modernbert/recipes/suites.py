@@ -8,9 +8,17 @@ so on. A set that is not there is left out, and the table says so.
 import dataclasses
 from typing import Any, Literal
 
-from modernbert.data.labelled import Source, candidates_to_choices, records_to_question, spans_to_labels, spans_to_tags
+from modernbert.data.labelled import (
+    Source,
+    candidates_to_choices,
+    records_to_question,
+    spans_to_labels,
+    spans_to_tags,
+    with_candidates,
+)
 from modernbert.eval.lookup import LONGEST_VALUE
 from modernbert.recipes import finetune as recipes
+from modernbert.recipes.retrieval import reranking
 from modernbert.tasks.sequence import SequenceTask
 from modernbert.tasks.spans import SpanTask
 from modernbert.train.finetune import FinetuneConfig
@@ -116,6 +124,14 @@ def development() -> tuple[Member, ...]:
             name="wikiqa_choice",
             config=dataclasses.replace(recipes.multiple_choice(), epochs=5),
             sources=(_set("wikiqa", form=candidates_to_choices),),
+        ),
+        *(
+            Member(
+                name=f"{name}_rerank",
+                config=dataclasses.replace(reranking(), batch_rows=batch, epochs=epochs),
+                sources=(_set(name, form=with_candidates),),
+            )
+            for name, batch, epochs in (("wikiqa", 32, 6), ("trecqa", 8, 8))
         ),
         Member(
             name="kv_retrieval",

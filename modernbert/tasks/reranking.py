@@ -53,7 +53,7 @@ class RerankTask:
         return SequenceClassifier
 
     def fit(self, rows: Sequence[Row]) -> "RerankTask":
-        grades = [grade for row in rows for _, grade in self._documents(row)]
+        grades = [grade for row in rows for _, grade in self.documents_of(row)]
         if not any(grade > 0 for grade in grades) or all(grade > 0 for grade in grades):
             which = "right" if not any(grade > 0 for grade in grades) else "wrong"
             raise DataError(f"{rows[0][0]} and all that follow: no document is {which}; there is nothing to tell apart")
@@ -64,7 +64,7 @@ class RerankTask:
         return named.with_(extra={**named.extra, "sentence_transformers": ACTIVATION})
 
     def encode(self, rows: Sequence[Row], tokenizer: Tokenizer, max_length: int) -> Encoded:
-        documents = [self._documents(row) for row in rows]
+        documents = [self.documents_of(row) for row in rows]
         queries = [text_of(row, self.query) for row in rows]
         firsts = [query for query, listed in zip(queries, documents, strict=True) for _ in listed]
         token_rows, cut = encode_texts(firsts, [text for listed in documents for text, _ in listed], tokenizer, max_length)
@@ -107,7 +107,8 @@ class RerankTask:
                 found.append(ranking_scores([grades[place] for place in order], grades))
         return {metric: float(np.mean([scores[metric] for scores in found])) if found else 0.0 for metric in METRICS}
 
-    def _documents(self, row: Row) -> list[tuple[str, float]]:
+    def documents_of(self, row: Row) -> list[tuple[str, float]]:
+        """Texts and grades of a row's documents. Raises DataError: names row and column."""
         cells = row[1]
         if cells.get(self.candidates) is not None:
             return [self._candidate(one, row) for one in _list(row, self.candidates)]

@@ -5,12 +5,13 @@ import random
 import pytest
 from train.labelled import bio, has_paris, sentences
 
-from modernbert.bench.baselines import linear, named_in_text, nearest_choice, plain_baseline
+from modernbert.bench.baselines import by_bm25, linear, named_in_text, nearest_choice, plain_baseline
 from modernbert.bench.crf import shape_of, tag_by_crf
 from modernbert.bench.overlap import answer_by_overlap, best_window
 from modernbert.data.lookups import lookups
 from modernbert.recipes.suites import development
 from modernbert.tasks.choice import ChoiceTask
+from modernbert.tasks.reranking import RerankTask
 from modernbert.tasks.sequence import SequenceTask
 from modernbert.tasks.spans import SpanTask
 from modernbert.tasks.tagging import TaggingTask
@@ -54,6 +55,19 @@ def test_a_crf_learns_tags_from_words_and_their_neighbours():
     assert shape_of("") == "" and shape_of("U.S.") == "A.A."
 
 
+def test_bm25_orders_the_documents_of_each_query():
+    listed = [
+        {"text": "Rome is old", "label": 0},
+        {"text": "Paris is the capital of France", "label": 1},
+        {"text": "bread", "label": 0},
+    ]
+    made = rows(
+        [{"query": "the capital of France", "candidates": listed}, {"query": "old Rome", "candidates": [*listed[1:], listed[0]]}]
+    )
+    assert by_bm25(RerankTask(), made)["map"] == pytest.approx((1 + 1 / 3) / 2, abs=0.2)
+    assert by_bm25(RerankTask(), made[:1])["map"] == 1
+
+
 def test_answers_stand_beside_the_words_of_the_question():
     assert best_window("Who wrote Faust?", "", 1, {}, 1.0) == ("", 0.0)
     context = "The river Rhine flows north. The capital of France is Paris, on the Seine. Bread is baked daily by the baker."
@@ -86,7 +100,7 @@ def test_a_class_is_guessed_by_its_name():
 
 def test_every_member_of_the_suite_has_a_baseline_of_its_kind():
     kinds = {type(member.config.task).__name__ for member in development()}
-    assert kinds == {"SequenceTask", "TaggingTask", "SpanTask", "ChoiceTask"}
+    assert kinds == {"SequenceTask", "TaggingTask", "SpanTask", "ChoiceTask", "RerankTask"}
     (news,) = [member for member in development() if member.zero_shot]
     dev = rows([{"text": "world news", "label": "World"}])
     name, scores = plain_baseline(news, SequenceTask(labels=("World",)), [], dev)

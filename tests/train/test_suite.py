@@ -169,7 +169,7 @@ def test_every_member_of_a_suite_has_a_name_of_its_own_and_follows_what_it_begin
         names = [member.name for member in members]
         assert len(set(names)) == len(names)
         assert all(member.begins_from in (None, *names[:place]) for place, member in enumerate(members))
-    assert len(development()) == 29 and all(member.config.seeds == (0, 1, 2) for member in development())
+    assert len(development()) == 31 and all(member.config.seeds == (0, 1, 2) for member in development())
 
 
 @pytest.mark.parametrize("name", [member.name for member in glue()])
