@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,16 @@ from modernbert.bench.cpu_contestants import CONTESTANTS
 from modernbert.bench.record import environment, summary
 from modernbert.config import ModelConfig, preset
 from modernbert.errors import MissingExtraError
+from modernbert.kernels import native
+from modernbert.kernels.linear_int8 import multiply_bytes, pack_weight, quantize_rows, weight_levels
 from modernbert.model.flops import forward_flops_per_token
 
 FIXED, VARIABLE, LONG = "512 fixed", "512 variable", "2,048"
 COLUMNS: dict[str, tuple[list[int], int]] = {FIXED: ([512], 512), VARIABLE: ([384, 128], 512), LONG: ([2048], 2048)}
 """Lengths of the rows, and the length that peers pad them to: half of what they compute in the variable column is padding."""
 DOCUMENT = 8192
+COLORS = {"fp32": "tab:gray", "bf16": "tab:blue", "int8": "tab:green"}
+"""Of the ceilings in the picture."""
 
 
 def cpu_record(
@@ -49,7 +54,7 @@ def cpu_record(
         repeats: measurements of each figure; 2,048 tokens get a third of them.
         layers: fewer than the size has, for a machine with little time; the record says so.
         only: names of `CONTESTANTS`; all where empty.
-        document: whether the contestants in float32 and int8 also read one document of 8,192 tokens on two threads, once.
+        document: whether each contestant also reads one document of 8,192 tokens on two threads, once.
         columns: rows, and the length that peers pad them to, by name.
     """
     config = preset(size) if layers is None else preset(size).with_(num_hidden_layers=layers)
@@ -58,12 +63,13 @@ def cpu_record(
     with tempfile.TemporaryDirectory() as folder:
         workers, skipped = _start(names, config, Path(folder), threads=1)
         speeds: dict[str, dict[str, list[float]]] = {name: {column: [] for column in columns} for name in workers}
-        products: dict[str, list[float]] = {column: [] for column in columns}
+        limits: dict[str, dict[str, list[float]]] = {column: {} for column in columns}
         for column, (lengths, padded) in columns.items():
             for _ in range(max(1, repeats // 3) if max(lengths) > 512 else repeats):
                 for name, worker in workers.items():
                     speeds[name][column].append(sum(lengths) / worker(lengths, padded)["process"])
-                products[column].append(ceiling(config, lengths))
+                for kind, limit in ceilings(config, lengths).items():
+                    limits[column].setdefault(kind, []).append(limit)
             load.append(os.getloadavg())
         for worker in workers.values():
             worker.close()
@@ -81,27 +87,77 @@ def cpu_record(
         "threads": 1,
         "load_average": {"least": min(one for one, *_ in load), "greatest": max(one for one, *_ in load)},
         "tokens_per_second": {name: {k: summary(v) for k, v in found.items()} for name, found in speeds.items()},
-        "ceiling_fp32": {column: summary(found) for column, found in products.items()},
+        "native": sorted(str(kind).removeprefix("torch.") for kind in native.kinds()),
+        "ceilings": {column: {kind: summary(v) for kind, v in found.items()} for column, found in limits.items()},
         "document_two_threads": long,
         "skipped": skipped,
     }
 
 
-def ceiling(config: ModelConfig, lengths: Sequence[int]) -> float:
-    """Tokens a second of one core that did nothing but the products and the attention that must be done, at the speed that its
-    float32 products have now."""
-    tokens, width = min(1024, sum(lengths)), config.hidden_size
-    x_TI, weight_OI = torch.randn(tokens, width), torch.randn(3 * width, width)
+def ceilings(config: ModelConfig, lengths: Sequence[int]) -> dict[str, float]:
+    """Tokens a second of one core that did nothing but the products and the attention that must be done, by precision.
+
+    Products run at the speed that this core's have now, PyTorch's or ours, whichever is faster; attention at that of floats: float32 for
+    fp32, else bf16 where products gain by it.
+    """
+    speeds = product_speeds(config, min(1024, sum(lengths)))
+    floats = max(speeds["fp32"], speeds["bf16"])
+    mean_keys = sum(length * length for length in lengths) / sum(lengths)
+    products = forward_flops_per_token(config, mean_length=0, masked_share=0.0)
+    attention = forward_flops_per_token(config, mean_length=mean_keys, masked_share=0.0) - products
+    return {
+        name: 1 / (products / speed + attention / (speeds["fp32"] if name == "fp32" else floats))
+        for name, speed in speeds.items()
+        if speed
+    }
+
+
+def product_speeds(config: ModelConfig, tokens: int) -> dict[str, float]:
+    """FLOP a second of one core in the four products of a layer, from operands that are ready; 0 for int8 where no product is exact."""
+    width, inside = config.hidden_size, config.intermediate_size
+    shapes = ((3 * width, width), (width, width), (2 * inside, width), (width, inside))
+    speeds = dict.fromkeys(("fp32", "bf16", "int8"), 0.0)
+    work = sum(2.0 * tokens * outputs * inputs for outputs, inputs in shapes)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    F.linear(x_TI, weight_OI)
-    start = time.thread_time()
-    for _ in range(8):
-        F.linear(x_TI, weight_OI)
-    speed = 8 * 2 * tokens * 3 * width * width / (time.thread_time() - start)
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16), ("int8", torch.int8)):
+        for make in (_torch_product, _native_product):
+            calls = [make(dtype, tokens, *shape) for shape in shapes]
+            if None not in calls:
+                speeds[name] = max(speeds[name], work / _least_seconds(calls))
     torch.set_num_threads(threads)
-    mean_keys = sum(length * length for length in lengths) / sum(lengths)
-    return speed / forward_flops_per_token(config, mean_length=mean_keys, masked_share=0.0)
+    return speeds
+
+
+def _torch_product(dtype: torch.dtype, tokens: int, outputs: int, inputs: int) -> Callable[[], object] | None:
+    x_TI, weight_OI = torch.randn(tokens, inputs), torch.randn(outputs, inputs)
+    if dtype != torch.int8:
+        return partial(F.linear, x_TI.to(dtype), weight_OI.to(dtype))
+    levels = weight_levels()
+    if levels is None:
+        return None
+    numbers_OI, scale_O = quantize_rows(weight_OI, levels)
+    return partial(multiply_bytes, quantize_rows(x_TI)[0].view(torch.uint8).bitwise_xor_(128), pack_weight(numbers_OI), scale_O)
+
+
+def _native_product(dtype: torch.dtype, tokens: int, outputs: int, inputs: int) -> Callable[[], object] | None:
+    if dtype not in native.kinds() or not native.fits(outputs, inputs):
+        return None
+    x_TI, weight_OI = torch.randn(tokens, inputs), torch.randn(outputs, inputs)
+    weight = native.pack(*quantize_rows(weight_OI)) if dtype == torch.int8 else native.pack(weight_OI.to(dtype))
+    y_TO = torch.empty((tokens, outputs), dtype=torch.float32 if dtype == torch.float32 else torch.bfloat16)
+    return partial(native.product, native.rows(x_TI, dtype), weight, y_TO)
+
+
+def _least_seconds(calls: Sequence[Callable[[], object] | None]) -> float:
+    found = []
+    for _ in range(4):  # the first warms up
+        start = time.thread_time()
+        for call in calls:
+            assert call is not None
+            call()
+        found.append(time.thread_time() - start)
+    return min(found[1:])
 
 
 class Worker:
@@ -175,15 +231,15 @@ def _start(names: Sequence[str], config: ModelConfig, folder: Path, threads: int
 def markdown(record: dict[str, Any]) -> str:
     """The record as a page's tables."""
     speeds = record["tokens_per_second"]
-    columns = list(record["ceiling_fp32"])
-    ceilings = record["ceiling_fp32"]
+    columns, limits = list(record["ceilings"]), record["ceilings"]
     lines = [f"| tokens/s, one core | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
     for name, found in speeds.items():
         lines.append(f"| {name} | {' | '.join(_cell(found[column]) for column in columns)} |")
-    lines.append(f"| ceiling of fp32, measured | {' | '.join(_cell(ceilings[column]) for column in columns)} |")
-    if ours := speeds.get("modernbert, fp32"):
-        shares = (f"{ours[column]['median'] / ceilings[column]['median']:.0%}" for column in columns)
-        lines.append(f"| our fp32, share of it | {' | '.join(shares)} |")
+    for kind in limits[columns[0]]:
+        lines.append(f"| ceiling of {kind}, measured | {' | '.join(_cell(limits[column][kind]) for column in columns)} |")
+        if ours := speeds.get(f"modernbert, {kind}"):
+            shares = (f"{ours[column]['median'] / limits[column][kind]['median']:.0%}" for column in columns)
+            lines.append(f"| our {kind}, share of it | {' | '.join(shares)} |")
     if record["document_two_threads"]:
         lines += ["", "| 8,192 tokens, two threads | seconds | CPU seconds | peak GiB |", "|---|---:|---:|---:|"]
         for name, found in record["document_two_threads"].items():
@@ -213,14 +269,15 @@ def _draw(record: dict[str, Any], path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("the picture needs matplotlib: pip install 'modernbert[report]'") from error
-    speeds, columns = record["tokens_per_second"], list(record["ceiling_fp32"])
+    speeds, columns = record["tokens_per_second"], list(record["ceilings"])
     figure = Figure(figsize=(11, 4), layout="constrained")
     for axes, column in zip(figure.subplots(1, len(columns), sharey=True, squeeze=False)[0], columns, strict=True):
         medians = [found[column]["median"] for found in speeds.values()]
         colors = ["tab:orange" if name.startswith("modernbert") else "tab:gray" for name in speeds]
         bars = axes.barh(list(speeds), medians, color=colors)
         axes.bar_label(bars, fmt="%.0f", padding=3)
-        axes.axvline(record["ceiling_fp32"][column]["median"], color="black", linestyle=":", label="ceiling, fp32")
+        for kind, limit in record["ceilings"][column].items():
+            axes.axvline(limit["median"], color=COLORS[kind], linestyle=":", label=f"ceiling, {kind}")
         axes.set(title=column, xlabel="real tokens a second, one core")
         axes.margins(x=0.18)
         axes.spines[["top", "right"]].set_visible(False)

@@ -17,7 +17,16 @@ def test_the_record_has_every_contestant_or_the_reason(monkeypatch, tmp_path):
     assert record["skipped"].keys() == {"nobody"}
     for column in columns:
         assert record["tokens_per_second"]["modernbert, fp32"][column]["n"] == 2
-        assert record["ceiling_fp32"][column]["min"] > 0
+        assert record["ceilings"][column]["fp32"]["min"] > 0 and record["ceilings"][column]["bf16"]["n"] == 2
     page = (tmp_path / "cpu.md").read_text()
+    assert "| our fp32, share of it |" in page and "| our int8" not in page
     assert "| modernbert, fp32 |" in page and "- not run: nobody: KeyError" in page
     assert (tmp_path / "cpu.png").stat().st_size > 0
+
+
+def test_a_ceiling_counts_attention_at_the_speed_of_floats(monkeypatch):
+    monkeypatch.setattr(cpu, "product_speeds", lambda config, tokens: {"fp32": 90e9, "bf16": 193e9, "int8": 380e9})
+    found = {column: cpu.ceilings(ModelConfig(), lengths) for column, (lengths, _) in cpu.COLUMNS.items()}
+    # issue 7: "about 810 / 1,480 and 700 / 1,150"
+    assert [round(found[cpu.FIXED][kind], -1) for kind in ("bf16", "int8")] == [810, 1480]
+    assert [round(found[cpu.LONG][kind], -1) for kind in ("bf16", "int8")] == [700, 1150]
