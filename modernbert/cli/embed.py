@@ -56,8 +56,8 @@ def embed(
 
         check_vectors_path(out)
     places, read = inputs.read_inputs(texts, files, (text_column,))
-    engine = inputs.open_model(model, dtype)
     given = [text for (text,) in read]
+    engine = inputs.open_model(model, dtype, given)
     with inputs.named(places):
         vectors = engine.embed(
             given,

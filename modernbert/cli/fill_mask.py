@@ -27,7 +27,7 @@ def fill_mask(texts: tuple[str, ...], model: str | None, dtype: str | None, top_
     modernbert fill-mask "The capital of France is [MASK]."
     modernbert fill-mask --json --top-k 1 - < sentences.txt
     """
-    engine = inputs.open_model(model, dtype)
+    engine = inputs.open_model(model, dtype, None if "-" in texts else texts)
     for place, text in read_texts(texts):
         try:
             found = engine.fill_mask(text, top_k=top_k)

@@ -1,5 +1,6 @@
 """What the verbs that run a model share: texts from arguments, files and standard input, and messages that name their places."""
 
+import importlib.util
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 import modernbert
+from modernbert.checkpoint.names import DEFAULT, PACKAGED, packaged_names
 from modernbert.cli.texts import read_texts
 from modernbert.errors import ConfigError, DataError, TextError
 
@@ -37,14 +39,29 @@ def as_json(shape: str) -> Callable[[F], F]:
     return click.option("--json", "as_json", is_flag=True, help=f"One JSON line {shape}.")
 
 
-def open_model(name_or_folder: str | None, dtype: str | None) -> Any:
-    """The engine of a model; for a folder with ONNX files alone, the runtime without torch.
+FEW_CHARACTERS = 20_000
+"""Texts up to this length together are done by ONNX Runtime before torch is imported."""
+
+
+def open_model(name_or_folder: str | None, dtype: str | None, texts: Sequence[str] | None = None) -> Any:
+    """The engine of a model; the runtime without torch for a folder with ONNX files alone, and for a few short texts where the folder
+    has a graph beside its weights (`export.beside`), as packaged ones have.
+
+    Args:
+        name_or_folder: as given by the user.
+        dtype: as given by the user; with None or float32 the runtime may be taken.
+        texts: all there is to read, where that is known.
 
     Raises:
         ConfigError: ONNX files have no such dtype.
         ModernBertError: as `modernbert.load` and `modernbert.runtime.model.load`.
     """
     folder = Path(name_or_folder or "")
+    few = texts is not None and sum(map(len, texts)) <= FEW_CHARACTERS
+    if few and dtype in (None, "float32") and importlib.util.find_spec("onnxruntime") and _has_graph(name_or_folder):
+        from modernbert.runtime.model import load
+
+        return load(name_or_folder)
     if name_or_folder is None or any(folder.glob("model*.safetensors")) or not (folder / "onnx").is_dir():
         return modernbert.load(name_or_folder, dtype=dtype)
     from modernbert.runtime.model import load
@@ -53,6 +70,13 @@ def open_model(name_or_folder: str | None, dtype: str | None) -> Any:
     if dtype not in files:
         raise ConfigError(f"ONNX files are float32, float16 or int8, not {dtype}; name one of those, or leave it out")
     return load(folder, file=files[dtype])
+
+
+def _has_graph(name_or_folder: str | None) -> bool:
+    """Of a packaged model or a local folder; a name on the hub is not asked for."""
+    name = name_or_folder or DEFAULT
+    folder = PACKAGED / name if name in packaged_names() else Path(name)
+    return (folder / "graph.onnx").is_file()
 
 
 def read_inputs(texts: Sequence[str], files: Sequence[str], columns: Sequence[str]) -> tuple[list[str], list[tuple[str, ...]]]:

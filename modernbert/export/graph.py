@@ -56,8 +56,14 @@ FORMS: dict[str, Form] = {
 }
 
 
+Place = tuple[str, list[int], int, int]
+"""Of a tensor in a safetensors file: its type there, its shape, and offset and length in bytes."""
+
+
 class Graph:
     """A graph in the making. Each method adds operators and returns the name of what they compute."""
+
+    opset, ir_version = OPSET, IR_VERSION
 
     def __init__(self, weights: Mapping[str, np.ndarray], form: Form) -> None:
         """Begins without operators.
@@ -201,9 +207,55 @@ class Graph:
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(axes)) for name, (_, axes) in outputs.items()],
             list(self._stored.values()),
         )
-        opsets = [helper.make_opsetid("", OPSET)]
+        opsets = [helper.make_opsetid("", self.opset)]
         if self.form.products == "4-bit":
             opsets.append(helper.make_opsetid(MICROSOFT, 1))
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="modernbert")
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=self.ir_version, producer_name="modernbert")
         large = sum(len(tensor.raw_data) for tensor in self._stored.values()) > EXTERNAL
         onnx.save(model, file, save_as_external_data=large, location=f"{file.name}_data" if large else None)
+
+
+class PlacedGraph(Graph):
+    """A graph that holds no weights: it names places in the safetensors file beside it, and casts to float32 what it reads there.
+
+    ONNX lets a tensor name a file, an offset and a length; what safetensors stores is just that. Weights that the file lacks are written.
+    """
+
+    opset, ir_version = 19, 9  # the first that know float8
+
+    types: Mapping[str, str] = {"F32": "FLOAT", "F16": "FLOAT16", "BF16": "BFLOAT16", "F8_E4M3": "FLOAT8E4M3FN"}
+    """What safetensors and ONNX call the same numbers."""
+
+    def __init__(self, weights: Mapping[str, np.ndarray], file: str, places: Mapping[str, Place]) -> None:
+        """Begins without operators.
+
+        Args:
+            weights: as for `Graph`.
+            file: name of the safetensors file.
+            places: of tensors in it, by the same names; of one of `types`.
+        """
+        super().__init__(weights, FORMS["fp32"])
+        self._file, self._places = file, places
+        self._read: dict[str, str] = {}
+
+    def rows_of_table(self, ids: str, name: str) -> str:
+        """Rows of an embedding table."""
+        return self.op("Gather", self._real_weight(name), ids)
+
+    def linear(self, x: str, name: str, bias: str | None = None, *, is_table: bool = False) -> str:
+        """x · weightᵀ + bias."""
+        y = self.op("MatMul", x, self.op("Transpose", self._real_weight(name), perm=[1, 0]))
+        return y if bias is None else self.op("Add", y, self._real_weight(bias))
+
+    def _real_weight(self, name: str) -> str:
+        if name not in self._places:
+            return super()._real_weight(name)
+        if name not in self._read:
+            kind, shape, offset, length = self._places[name]
+            tensor = TensorProto(name=name, dims=shape, data_type=getattr(TensorProto, self.types[kind]))
+            tensor.data_location = TensorProto.EXTERNAL
+            for key, value in (("location", self._file), ("offset", str(offset)), ("length", str(length))):
+                tensor.external_data.add(key=key, value=value)
+            self._stored[name] = tensor
+            self._read[name] = name if kind == "F32" else self.cast(name, np.float32)
+        return self._read[name]

@@ -26,7 +26,7 @@ from torch import nn
 from modernbert.checkpoint.modules import Activation, Dense, Modules
 from modernbert.config import ModelConfig, Pooling
 from modernbert.export.encoder import encoder
-from modernbert.export.graph import Form, Graph
+from modernbert.export.graph import Form, Graph, Place, PlacedGraph
 from modernbert.model.encoder import Encoder
 from modernbert.model.heads import (
     Embedder,
@@ -45,7 +45,9 @@ ROWS = ("batch", "sequence")
 IDS, MASK = "input_ids", "attention_mask"
 
 
-def write_graph(model: nn.Module, modules: Modules, form: Form, file: Path) -> None:
+def write_graph(
+    model: nn.Module, modules: Modules, form: Form, file: Path, places: Mapping[str, Place] | None = None, weights_file: str = ""
+) -> None:
     """Writes a model as one ONNX file.
 
     Args:
@@ -53,14 +55,18 @@ def write_graph(model: nn.Module, modules: Modules, form: Form, file: Path) -> N
         modules: what comes after an encoder.
         form: how weights are stored.
         file: where to.
+        places: where `weights_file`, beside the graph, holds weights, for `PlacedGraph`; it gives vectors of texts beside every head's
+            output.
+        weights_file: its name.
     """
     weights = {name: tensor.detach().float().cpu().numpy() for name, tensor in model.state_dict().items()}
     if isinstance(model, Encoder):
         weights = {f"model.{name}": array for name, array in weights.items()}
+        places = None if places is None else {f"model.{name}": place for name, place in places.items()}
     for i, dense in enumerate(modules.dense):
         given = {"weight": dense.weight_OE, "bias": dense.bias_O, "residual": dense.residual_OE}
         weights |= {f"dense.{i}.{name}": tensor.detach().float().numpy() for name, tensor in given.items() if tensor is not None}
-    g = Graph(weights, form)
+    g = Graph(weights, form) if places is None else PlacedGraph(weights, weights_file, places)
     config = model.config
     assert isinstance(config, ModelConfig)
     if isinstance(model, MultipleChoice):
@@ -75,6 +81,8 @@ def write_graph(model: nn.Module, modules: Modules, form: Form, file: Path) -> N
         axes = ROWS
         x, mask = _encoded(g, config, IDS, MASK)
         outputs = _outputs(g, model, config, modules, x, mask)
+        if places is not None and not isinstance(model, LateInteraction):
+            outputs = _embedded(g, config, modules, x, mask) | outputs
     g.save(file, {IDS: axes, MASK: axes}, outputs)
 
 
@@ -101,6 +109,10 @@ def _outputs(g: Graph, model: nn.Module, config: ModelConfig, modules: Modules, 
     if isinstance(model, LateInteraction):
         return {"token_embeddings": (normalized(g, g.linear(x, "linear.weight")), (*ROWS, model.width))}
     assert isinstance(model, Encoder | Embedder), f"{type(model).__name__} is no head of ours"
+    return _embedded(g, config, modules, x, mask)
+
+
+def _embedded(g: Graph, config: ModelConfig, modules: Modules, x: str, mask: str) -> Outputs:
     if modules.pooling is None:
         vectors, width = projected(g, x, modules.dense, config.hidden_size)
         return {"token_embeddings": (normalized(g, vectors), (*ROWS, width))}

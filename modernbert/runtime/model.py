@@ -14,26 +14,29 @@ from modernbert.checkpoint.settings import read_config, read_pooling, read_vecto
 from modernbert.config import ModelConfig
 from modernbert.errors import CheckpointError
 from modernbert.runtime.padding import groups, padded
-from modernbert.runtime.session import Session
+from modernbert.runtime.session import BESIDE, Session
 from modernbert.text.masks import check_masks, check_top_k, words_of
 from modernbert.text.rows import list_of, prompted, rows_of
 from modernbert.text.tokenizer import Tokenizer
 from modernbert.vectors import Precision, VectorSettings, check_wishes, finished
 
 
-def load(name_or_folder: str | Path | None = None, *, file: str = "model.onnx", threads: int = 0) -> "Model":
-    """Loads what `modernbert export` wrote.
+def load(name_or_folder: str | Path | None = None, *, file: str | None = None, threads: int = 0) -> "Model":
+    """Loads a packaged model, or what `modernbert export` wrote.
 
     Args:
-        name_or_folder: the folder.
-        file: under `onnx/`: model.onnx, model_fp16.onnx, model_quantized.onnx, model_q4.onnx or model_q4f16.onnx.
+        name_or_folder: a packaged model's name, or the folder; None is our own model.
+        file: under `onnx/`: model.onnx, model_fp16.onnx, model_quantized.onnx, model_q4.onnx or model_q4f16.onnx. None is the graph beside
+            the folder's own weights, where it has one, else model.onnx.
         threads: 0 is one a core.
 
     Raises:
         CheckpointError, ConfigError, TokenizerError: a file is missing or damaged; it is named.
     """
     folder = resolve(name_or_folder)
-    session = Session(folder / "onnx" / file, threads=threads)
+    beside = folder / BESIDE
+    path = beside if file is None and beside.is_file() else folder / "onnx" / (file or "model.onnx")
+    session = Session(path, threads=threads)
     settings = read_vector_settings(folder) or VectorSettings(pooling=read_pooling(folder))
     return Model(session, Tokenizer.load(folder), read_config(folder), settings)
 

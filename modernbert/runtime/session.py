@@ -12,6 +12,9 @@ try:
 except ImportError as error:
     raise MissingExtraError("running ONNX files needs onnxruntime: pip install 'modernbert[onnx]'") from error
 
+BESIDE = "graph.onnx"
+"""Of a folder: a graph that reads its weights from the folder's own `model.safetensors`; `export.beside` writes it."""
+
 
 class Session:
     """One ONNX file, ready to run on the CPU."""
@@ -40,5 +43,7 @@ class Session:
 
     def run(self, output: str, ids_BL: np.ndarray, mask_BL: np.ndarray) -> np.ndarray:
         """One output for padded rows of token ids, int64, and their mask, 0 at padding."""
-        (found,) = self._session.run([output], {"input_ids": ids_BL, "attention_mask": mask_BL})
+        alone = onnxruntime.RunOptions()
+        alone.only_execute_path_to_fetches = True  # one graph may hold a head and vectors
+        (found,) = self._session.run([output], {"input_ids": ids_BL, "attention_mask": mask_BL}, alone)
         return found
