@@ -90,13 +90,14 @@ def tiny() -> PretrainConfig:
 
 def domain() -> PretrainConfig:
     """Goes on training a masked language model on your own texts, before it is fine-tuned for a task of theirs (Gururangan et al.
-    2020, arXiv 2004.10964). The shards need the model's own tokenizer; for another size than base, state its shape: model.hidden_size=…
+    2020, arXiv 2004.10964). With shards of the model's own tokenizer all of it goes on; with those of another its vocabulary is swapped.
     """
     return PretrainConfig(
         model=preset("base"),
         shards=("shards",),
         out="runs/domain",
         begin_from="answerdotai/ModernBERT-base",
+        keep_shape=True,
         phases=(Phase(tokens=100_000_000, warmup_tokens=5_000_000, decay_tokens=95_000_000, decay_shape="linear"),),
         optimizer=OptimizerConfig(lr=1e-4),
         save_every_tokens=10_000_000,

@@ -15,6 +15,7 @@ import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,6 +24,7 @@ from tqdm import tqdm
 from modernbert.checkpoint.folder import load_model
 from modernbert.checkpoint.lock import alone_in
 from modernbert.checkpoint.names import resolve
+from modernbert.checkpoint.settings import read_config
 from modernbert.config import ModelConfig
 from modernbert.data.loader import Loader
 from modernbert.data.shards import TokenShards
@@ -60,7 +62,8 @@ def pretrain(config: PretrainConfig) -> Path:
     world = join(config.device)
     shards = [TokenShards.open(folder, verify=world.leads) for folder in config.shards]
     tokenizer = shards[0].tokenizer()
-    config = dataclasses.replace(config, model=fit_to_tokenizer(config.model, tokenizer))
+    shape = shape_of(resolve(config.begin_from)) if config.begin_from and config.keep_shape else {}
+    config = dataclasses.replace(config, model=fit_to_tokenizer(config.model.with_(**shape), tokenizer))
     check(config)
     torch.set_float32_matmul_precision("high")
 
@@ -232,6 +235,14 @@ def loader(config: PretrainConfig, shards: Sequence[TokenShards], index: int, pr
         rank=world.rank,
         world=world.size,
     )
+
+
+def shape_of(folder: Path) -> dict[str, Any]:
+    """The fields of a folder's config that decide its weights' shapes and what they compute; not dropout, vocabulary or labels."""
+    found = read_config(folder)
+    sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "layer_types", "local_attention")
+    rotation = ("global_rope_theta", "local_rope_theta", "global_rope_factor", "global_rope_length", "max_position_embeddings")
+    return {name: getattr(found, name) for name in (*sizes, *rotation, "norm_eps", "tie_word_embeddings", "classifier_pooling")}
 
 
 def fit_to_tokenizer(model: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:

@@ -129,6 +129,8 @@ class PretrainConfig:
     begin_from: str | None = None
     """A folder or name of a masked language model, to begin from its weights: as they are where the shapes agree, tiled where the new
     model is larger. Where the shards have another tokenizer, its tokens begin from those of the old one. None is random weights."""
+    keep_shape: bool = False
+    """Whether the model has the shape of `begin_from`: sizes, kinds of layers, rotation, and lengths, whatever `model` says of them."""
     keep_type: bool = True
     """Whether a deeper model's layers begin from layers of the same kind, global or local; ModernBERT-large crossed 12 of 28."""
     z_loss: float = 0.0

@@ -17,7 +17,7 @@ import modernbert.train.pretrain as loop
 from modernbert.batch import pack
 from modernbert.checkpoint.settings import read_config
 from modernbert.checkpoint.training_state import latest_state, load_state
-from modernbert.config import ModelConfig
+from modernbert.config import ModelConfig, preset
 from modernbert.data.documents import Document
 from modernbert.data.shards import TokenShards, write_shards
 from modernbert.engine.engine import load
@@ -197,6 +197,18 @@ def test_a_run_begins_from_the_weights_it_is_given(shards, tmp_path):
     still = OptimizerConfig(lr=0.0, weight_decay=0.0)
     second = pretrain(config(shards, tmp_path / "second", begin_from=str(first), optimizer=still))
     assert all(torch.equal(weights(first)[name], tensor) for name, tensor in weights(second).items())
+
+
+def test_a_run_takes_the_shape_of_what_it_begins_from(shards, tmp_path):
+    """Whatever shape the recipe has, `domain`'s for one; only its dropout counts."""
+    odd = MODEL.with_(layer_types=("sliding_attention",) * 3 + ("full_attention",), global_rope_theta=5e4, local_attention=32)
+    first = pretrain(config(shards, tmp_path / "first", model=odd))
+    still = OptimizerConfig(lr=0.0, weight_decay=0.0)
+    other = preset("ettin_17m").with_(attention_dropout=0.25)
+    begun = config(shards, tmp_path / "second", begin_from=str(first), keep_shape=True, model=other, optimizer=still)
+    second = pretrain(begun)
+    assert all(torch.equal(weights(first)[name], tensor) for name, tensor in weights(second).items())
+    assert read_config(second) == dataclasses.replace(read_config(first), attention_dropout=0.25)
 
 
 def test_a_process_killed_with_sigkill_resumes_from_its_last_checkpoint_and_says_so(shards, tmp_path):
