@@ -104,18 +104,6 @@ def domain() -> PretrainConfig:
     )
 
 
-def ettin_17m() -> PretrainConfig:
-    """Ettin's smallest encoder at its own rates (Weller et al. 2025; facts §2.12), first phase, for a corpus of your own."""
-    return PretrainConfig(
-        model=preset("ettin_17m"),
-        shards=("shards",),
-        out="runs/ettin_17m",
-        phases=(Phase(tokens=2_000_000_000, warmup_tokens=40_000_000, decay_tokens=400_000_000),),
-        optimizer=OptimizerConfig(lr=3e-3, weight_decay=3e-4),
-        micro_batch_tokens=131_072,
-    )
-
-
 def base() -> PretrainConfig:
     """ModernBERT-base as it was trained (Warner et al. 2024; facts §2.1): three phases, 4,608 rows of 1,024 tokens a step.
 
@@ -134,4 +122,111 @@ def base() -> PretrainConfig:
         optimizer=OptimizerConfig(lr=8e-4, weight_decay=1e-5),
         micro_batch_tokens=98_304,
         micro_batches=6,
+    )
+
+
+def large() -> PretrainConfig:
+    """ModernBERT-large as it was trained (facts §2.1): tiled from base across kinds of layers, 4,928 rows of 1,024 tokens a step, and a
+    tenth of the learning rate from 900 billion tokens on, where the loss had stopped falling.
+
+    Micro-batches are for 8 GPUs: 11 × 57,344 tokens on each. Its weight decay fell to 1e-6 with the learning rate; here it stays.
+    """
+    first = Phase(tokens=900_000_000_000, warmup_tokens=2_000_000_000, batch_warmup_tokens=10_000_000_000)
+    extended = Phase(tokens=250_000_000_000, length=8192, peak=0.1, global_rope_theta=160_000.0)
+    return PretrainConfig(
+        model=preset("large").with_(global_rope_theta=10_000.0, attention_dropout=0.1),
+        shards=("shards",),
+        out="runs/large",
+        begin_from="answerdotai/ModernBERT-base",
+        keep_type=False,
+        phases=(
+            first,
+            Phase(tokens=819_000_000_000, peak=0.1),
+            extended,
+            dataclasses.replace(extended, tokens=50_000_000_000, decay_tokens=50_000_000_000, floor=0.001),
+        ),
+        optimizer=OptimizerConfig(lr=5e-4, weight_decay=1e-5),
+        micro_batch_tokens=57_344,
+        micro_batches=11,
+    )
+
+
+def ettin_17m() -> PretrainConfig:
+    """Ettin's smallest encoder: 2 trillion tokens took 141 hours of four H100s. Its local layers keep their base in the second phase."""
+    return _ettin("ettin_17m", lr=3e-3, weight_decay=3e-4, warmup=4, batch_warmup=125, rows=144, local_rope_theta=10_000.0)
+
+
+def ettin_32m() -> PretrainConfig:
+    """Ettin's encoder of 32M parameters."""
+    return _ettin("ettin_32m", lr=3e-3, weight_decay=3e-4, warmup=4, batch_warmup=100, rows=128)
+
+
+def ettin_68m() -> PretrainConfig:
+    """Ettin's encoder of 68M parameters."""
+    return _ettin("ettin_68m", lr=3e-3, weight_decay=3e-4, warmup=3, batch_warmup=75, rows=96)
+
+
+def ettin_150m() -> PretrainConfig:
+    """Ettin's encoder of base's size."""
+    return _ettin("ettin_150m", lr=8e-4, weight_decay=1e-5, warmup=3, batch_warmup=50, rows=72)
+
+
+def ettin_400m() -> PretrainConfig:
+    """Ettin's encoder of large's size."""
+    return _ettin("ettin_400m", lr=5e-4, weight_decay=1e-5, warmup=2, batch_warmup=10, rows=48)
+
+
+def ettin_1b() -> PretrainConfig:
+    """Ettin's encoder of a billion parameters, which saw a third of the others' second and third phases."""
+    return _ettin("ettin_1b", lr=5e-4, weight_decay=5e-5, warmup=2, batch_warmup=3, rows=24, later=1 / 3)
+
+
+def _ettin(
+    size: str,
+    *,
+    lr: float,
+    weight_decay: float,
+    warmup: float,
+    batch_warmup: float,
+    rows: int,
+    local_rope_theta: float = 160_000.0,
+    later: float = 1.0,
+) -> PretrainConfig:
+    """Ettin's three phases (Weller et al. 2025; facts §2.12) at 4,608 rows of 1,024 tokens a step of four GPUs.
+
+    Args:
+        size: a preset.
+        lr, weight_decay: peak rate and decay.
+        warmup, batch_warmup: billions of tokens.
+        rows: of 1,024 tokens in a micro-batch of one GPU.
+        local_rope_theta: base in local layers in the second phase; in the third it is 160,000.
+        later: share of the second and third phases that was trained.
+
+    Unlike Ettin's: rows are 8,192 long in the later phases, not 7,999, and a step holds as many tokens there as before, not eight times
+    as many.
+    """
+    extension, last = int(250e9 * later), int(50e9 * later)
+    extended = Phase(
+        tokens=extension,
+        length=8192,
+        decay_tokens=extension,
+        floor=0.5,
+        global_rope_theta=160_000.0,
+        local_rope_theta=local_rope_theta,
+    )
+    decay = dataclasses.replace(
+        extended, tokens=last, decay_tokens=last, mask_rate=0.15, peak=0.5, floor=0.04, local_rope_theta=160_000.0
+    )
+    return PretrainConfig(
+        model=preset(size).with_(global_rope_theta=10_000.0, attention_dropout=0.1),
+        shards=("shards",),
+        out=f"runs/{size}",
+        phases=(
+            Phase(tokens=1_700_000_000_000, warmup_tokens=int(warmup * 1e9), batch_warmup_tokens=int(batch_warmup * 1e9)),
+            extended,
+            decay,
+        ),
+        optimizer=OptimizerConfig(lr=lr, weight_decay=weight_decay),
+        micro_batch_tokens=rows * 1024,
+        micro_batches=4608 // (4 * rows),
     )

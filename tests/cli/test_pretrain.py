@@ -7,8 +7,10 @@ import modernbert.train.pretrain
 from modernbert.cli import main
 from modernbert.cli.overrides import describe, with_settings, write_value
 from modernbert.cli.recipe_group import recipes_of
+from modernbert.train.settings import check
 
 RECIPES = recipes_of("modernbert.recipes.pretrain")
+SIZES = ("17m", "32m", "68m", "150m", "400m", "1b")
 
 
 def run(*arguments):
@@ -48,3 +50,16 @@ def test_an_unknown_setting_names_the_nearest():
     done = run("first_result", "model.globl_attn_every_n_layers=2")
     wanted = "no setting named 'model.globl_attn_every_n_layers'; did you mean 'model.global_attn_every_n_layers'?"
     assert (done.exit_code, done.stderr) == (2, f"modernbert: {wanted}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "rows"), [("base", 8, 4608), ("large", 8, 4928), *((f"ettin_{size}", 4, 4608) for size in SIZES)]
+)
+def test_a_published_recipe_has_the_published_step_and_two_trillion_tokens(name, gpus, rows):
+    config = RECIPES[name]()
+    assert config.micro_batch_tokens * config.micro_batches * gpus == rows * 1024
+    check(config)
+    trained = {"ettin_1b": 1.7e12 + 100e9}.get(name, 2e12)
+    assert sum(phase.tokens for phase in config.phases) == pytest.approx(trained, rel=0.01)
+    assert config.phases[-1].length == 8192 and config.phases[-1].rate(config.phases[-1].tokens) < 0.05
+    assert [config.phases[i].global_rope_theta for i in (0, -1)] == [None, 160_000.0]
