@@ -68,6 +68,7 @@ def tiny() -> PretrainConfig:
     )
     return PretrainConfig(
         model=ModelConfig(
+            vocab_size=16_384,
             num_hidden_layers=7,
             hidden_size=384,
             intermediate_size=768,
