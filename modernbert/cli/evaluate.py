@@ -103,8 +103,8 @@ def retrieval(
     """Search: nDCG@10 and its kind, with intervals.
 
     Each DATA is a folder in BEIR's or MLDR's layout, a file of pairs or of candidates, or the name of a data set on the hub.
-    MODEL may also be bm25, or st:NAME for a model that sentence-transformers runs. Several folders with commas between are seeds
-    of one model, and give mean ± standard deviation.
+    MODEL may also be bm25, st:NAME for a model that sentence-transformers runs, or int8:NAME for one of ours in int8. Several folders
+    with commas between are seeds of one model, and give mean ± standard deviation.
 
     \b
     modernbert eval retrieval bm25 scifact --split test
@@ -134,8 +134,11 @@ def retrieval(
 @click.argument("settings", metavar="[KEY=VALUE]...", nargs=-1)
 @click.option("--max-length", type=int, help="Longest row in tokens; what the model reads, if not given.")
 @click.option("--device", help="cuda, cuda:1, cpu …; the best one here if not given.")
+@click.option("--int8", is_flag=True, help="Run the encoder in int8, on the CPU.")
 @_json
-def task(model: str, file: Path, settings: tuple[str, ...], max_length: int | None, device: str | None, as_json: bool) -> None:
+def task(
+    model: str, file: Path, settings: tuple[str, ...], max_length: int | None, device: str | None, int8: bool, as_json: bool
+) -> None:
     """A fine-tuned model's scores on labelled rows.
 
     FILE is .jsonl (also .gz, .zst), .csv, .tsv or .parquet, with the columns that the recipes of `modernbert finetune` read; others
@@ -147,7 +150,8 @@ def task(model: str, file: Path, settings: tuple[str, ...], max_length: int | No
     from modernbert.cli.overrides import with_settings
     from modernbert.eval.supervised import evaluate_file, task_of
 
-    _show(evaluate_file(model, file, with_settings(task_of(model), settings), max_length=max_length, device=device), as_json)
+    stated = with_settings(task_of(model), settings)
+    _show(evaluate_file(model, file, stated, max_length=max_length, device=device, int8=int8), as_json)
 
 
 @evaluate.command()

@@ -1,4 +1,4 @@
-"""Systems by name: bm25, st:NAME for sentence-transformers' models, and models of ours."""
+"""Systems by name: bm25, st:NAME for sentence-transformers' models, and models of ours; int8:NAME for these in int8."""
 
 from modernbert.engine.engine import load
 from modernbert.eval.peers import sentence_transformer
@@ -9,7 +9,8 @@ def systems_named(name: str, device: str | None = None) -> list[System]:
     """The systems of a name; several folders with commas between are seeds of one system, and share its name.
 
     Args:
-        name: `bm25`; `st:` and a folder, hub name or installed package; else what `modernbert.load` takes.
+        name: `bm25`; `st:` and a folder, hub name or installed package; `int8:` and what
+            `modernbert.load` takes; else what `modernbert.load` takes.
         device: None takes the best one here.
 
     >>> [system.name for system in systems_named("bm25")]
@@ -23,4 +24,5 @@ def systems_named(name: str, device: str | None = None) -> list[System]:
     if name.startswith("st:"):
         peer = name.removeprefix("st:")
         return [sentence_transformer(peer.rstrip("/").rpartition("/")[2], peer, device)]
-    return [engine_system(name, load(folder, device=device)) for folder in name.split(",")]
+    dtype, folders = ("int8", name.removeprefix("int8:")) if name.startswith("int8:") else (None, name)
+    return [engine_system(name, load(folder, device=device, dtype=dtype)) for folder in folders.split(",")]

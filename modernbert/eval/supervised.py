@@ -24,6 +24,8 @@ from modernbert.engine.batching import BATCH_TOKENS, each_group
 from modernbert.engine.classify import label_names
 from modernbert.engine.engine import tokenizer_of
 from modernbert.engine.hardware import choose_device, choose_dtype, commit, environment
+from modernbert.engine.native_layers import use_native_layers
+from modernbert.engine.quantized import quantize_model, sample
 from modernbert.errors import CheckpointError, DataError
 from modernbert.model.heads import MultipleChoice, QuestionAnswerer, SequenceClassifier, TokenClassifier
 from modernbert.tasks.choice import ChoiceTask
@@ -87,6 +89,7 @@ def evaluate_file(
     *,
     max_length: int | None = None,
     device: str | None = None,
+    int8: bool = False,
 ) -> SupervisedResult:
     """A fine-tuned model's scores on the labelled rows of a file.
 
@@ -95,14 +98,15 @@ def evaluate_file(
         file: of any kind that `read_table` reads.
         task: None is the one that the model's config states.
         max_length: longest row in tokens; None is what the model reads. Rows that are cut are reported on stderr.
-        device: None takes the best one here.
+        device: None takes the best one here; the CPU for int8.
+        int8: whether the encoder runs as `load(..., dtype="int8")` makes it, whatever is faster here.
 
     Raises:
         CheckpointError, TokenizerError: the model is missing, foreign or damaged, or has no head for a supervised task.
         DataError: a row of the file cannot be used; names file, row and column.
         HardwareError: the device is not there.
     """
-    folder, where = resolve(model), choose_device(device)
+    folder, where = resolve(model), choose_device("cpu" if int8 else device)
     rows = list(read_table(file))
     if not rows:
         raise DataError(f"{file} has 0 rows; at least one is needed")
@@ -113,7 +117,11 @@ def evaluate_file(
     if encoded.cut:
         tqdm.write(f"{encoded.cut:,} of {len(rows):,} rows were cut to {longest} tokens", file=sys.stderr)
     trained: Any = load_model(task.head, folder, dtype=torch.float32, device=where)
-    trained.model.compute_dtype = choose_dtype(where)
+    if int8:
+        quantize_model(trained, sample(tokenizer))
+        use_native_layers(trained)
+    else:
+        trained.model.compute_dtype = choose_dtype(where)
     scores = evaluate_supervised(trained, task, rows, encoded.examples)
     record = {
         "model": str(folder),
@@ -121,6 +129,7 @@ def evaluate_file(
         "rows": len(rows),
         "sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest(),
         "task": vars(task),
+        "int8": int8,
         "environment": {**environment(where), "commit": commit()},
     }
     return SupervisedResult(scores=scores, record=record)

@@ -156,6 +156,13 @@ def test_names_become_systems_and_folders_with_commas_seeds(tiny_folder):
     assert [system.name for system in both] == [f"{tiny_folder},{tiny_folder}"] * 2
 
 
+def test_ours_run_in_int8_by_name(tiny_folder, monkeypatch):
+    asked, engine = [], load(tiny_folder, device="cpu")
+    monkeypatch.setattr("modernbert.eval.named.load", lambda folder, **wishes: asked.append((folder, wishes)) or engine)
+    (system,) = systems_named(f"int8:{tiny_folder}", "cpu")
+    assert system.name == f"int8:{tiny_folder}" and asked == [(str(tiny_folder), {"device": "cpu", "dtype": "int8"})]
+
+
 def test_a_peer_runs_through_its_own_library(tiny_folder, monkeypatch):
     sentence_transformers = pytest.importorskip("sentence_transformers")
 
