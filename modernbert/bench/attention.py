@@ -1,10 +1,10 @@
-"""Window attention on a GPU: our kernels beside PyTorch's FlashAttention with a rotation of its own, and which tiles are best.
+"""Attention on a GPU, rotation included: our window kernels and every library's beside each other, and which tiles are best.
 
     modernbert bench attention               speeds; a minute, most of it compiling
     modernbert bench attention --resources   what each choice of tiles asks of a GPU, read off the compiler; needs no GPU
 
 65,536 tokens × 12 heads of 64, window 64, in rows of 512, 1,024, 8,192, and of short texts (log-normal: median 25, mean 69). Bounds are
-the fewest bytes that must move, at the speed of a large copy, and the products of visible pairs, at the speed of a large product.
+the fewest bytes that must move, at the speed of a large copy, and the products of pairs within the window, at the speed of a large one.
 
 T tokens · N heads · H per head.
 """
@@ -12,7 +12,6 @@ T tokens · N heads · H per head.
 import dataclasses
 import functools
 import itertools
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,31 +21,32 @@ from torch import Tensor
 
 from modernbert.batch import Batch, pack
 from modernbert.bench.record import environment, summary
-from modernbert.bench.timing import ceilings
+from modernbert.bench.timing import ceilings, milliseconds_of
 from modernbert.engine.hardware import choose_device
 from modernbert.errors import HardwareError
 from modernbert.kernels import attention_window
 from modernbert.kernels.attention import BACKENDS
-from modernbert.kernels.attention_flash import flash_runs_on
+from modernbert.kernels.attention_flash import cudnn_runs_on, fa3_runs_on, flash_runs_on
 from modernbert.kernels.attention_window import TILES, Tiles, window_runs_on
 from modernbert.kernels.rope import rotary_tables
 
 TOKENS, HEADS, HEAD_DIM, WINDOW = 65_536, 12, 64, 64
+RUNS_ON = {"window": window_runs_on, "flash": flash_runs_on, "fa3": fa3_runs_on, "cudnn": cudnn_runs_on}
+"""Contestants, each with its rotation, and whether they run on a tensor. The last two know whole rows only."""
 CANDIDATES = [
     Tiles(own=own, step=step, warps=warps, stages=stages, register_cap=cap)
     for own, step, warps, stages, cap in (
-        *itertools.product((64,), (32, 64), (4,), (1, 2), (None, 128, 168)),
-        *itertools.product((128,), (32, 64), (4, 8), (1, 2), (None,)),
-        (64, 64, 4, 3, None),
+        *itertools.product((64,), (16, 32, 64), (4,), (1, 2, 3), (None, 128, 168)),
+        *itertools.product((128,), (32, 64), (4, 8), (1, 2), (None, 128, 168)),
+        *itertools.product((32,), (32, 64), (2, 4), (1, 2), (None, 128)),
+        *itertools.product((64,), (32, 64), (2,), (1, 2), (None,)),
+        *itertools.product((64,), (64,), (8,), (1, 2), (None,)),
+        *itertools.product((128,), (16,), (4, 8), (1,), (None,)),
         (64, 128, 4, 1, None),
-        (128, 64, 8, 1, 128),
+        (64, 128, 8, 1, None),
         (128, 128, 8, 1, None),
     )
 ]
-"""What is left of 120 once those are out that spill more than a few registers or fill a processor with one program of four warps."""
-
-TOGETHER = 10
-"""Calls between two looks at the clock: what starting a kernel takes is hidden behind the kernels before it."""
 
 
 def attention_record(*, tokens: int = TOKENS, repeats: int = 10, device: str | None = None) -> dict[str, Any]:
@@ -113,11 +113,8 @@ def _column(
     lengths: list[int], dtype: torch.dtype, device: torch.device, copied: float, multiplied: float, time_of: Callable[..., Any]
 ) -> dict[str, Any]:
     batch, qkv_T3NH, do_TNH, tables = _inputs(lengths, dtype, device)
-    place = (*tables, batch.pos_T, batch.cu_seqlens, batch.max_seqlen, WINDOW)
-    contestants = {"window": BACKENDS["window"]}
-    if flash_runs_on(qkv_T3NH):
-        contestants["flash, rotation compiled"] = torch.compile(BACKENDS["flash"])
-        contestants["flash, rotation eager"] = BACKENDS["flash"]
+    place = (*tables, batch.pos_T, batch.cu_seqlens, batch.max_seqlen)
+    contestants = {name: BACKENDS[name] for name, runs_on in RUNS_ON.items() if runs_on(qkv_T3NH)}
     size = qkv_T3NH.element_size()
     pairs = sum(min(length, i + WINDOW + 1) - max(0, i - WINDOW) for length in lengths for i in range(length))
     flops = 4 * HEADS * HEAD_DIM * pairs
@@ -126,13 +123,15 @@ def _column(
         "forward_bound_ms": {"bytes": 1e3 * size * do_TNH.numel() * 4 / copied, "products": 1e3 * flops / multiplied},
         "backward_bound_ms": {"bytes": 1e3 * size * do_TNH.numel() * 8 / copied, "products": 2.5e3 * flops / multiplied},
     }
-    for name, attend in contestants.items():
+    for reach, (name, attend) in itertools.product((WINDOW, None), contestants.items()):
+        long = len(qkv_T3NH) > 1024 * len(lengths)  # where a kernel made for windows takes seconds
+        if (reach is None and name == "window" and long) or (reach is not None and name not in ("window", "flash")):
+            continue
+        call = functools.partial(attend, qkv_T3NH, *place, reach)
         with torch.no_grad():
-            forward = time_of(lambda attend=attend: attend(qkv_T3NH, *place))
-        with torch._functorch.config.patch(donated_buffer=False):  # the graph of a compiled one is run again and again
-            o_TNH = attend(qkv_T3NH, *place)
-        backward = time_of(lambda o=o_TNH: torch.autograd.grad(o, qkv_T3NH, do_TNH, retain_graph=True))
-        found[name] = {"forward_ms": forward, "backward_ms": backward}
+            forward = time_of(call)
+        backward = time_of(functools.partial(torch.autograd.grad, call(), qkv_T3NH, do_TNH, retain_graph=True))
+        found[name if reach is not None else f"{name}, whole rows"] = {"forward_ms": forward, "backward_ms": backward}
     return found
 
 
@@ -171,23 +170,7 @@ def _inputs(lengths: list[int], dtype: torch.dtype, device: torch.device) -> tup
 
 
 def _milliseconds(call: Callable[[], object], *, device: torch.device, repeats: int) -> dict[str, Any]:
-    """Of one call, by the device's own clock."""
-    if device.type != "cuda":
-        start = time.perf_counter()
-        call()
-        return summary([1e3 * (time.perf_counter() - start)])
-    for _ in range(3):
-        call()
-    times = []
-    for _ in range(repeats):
-        before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        before.record()
-        for _ in range(TOGETHER):
-            call()
-        after.record()
-        after.synchronize()
-        times.append(before.elapsed_time(after) / TOGETHER)
-    return summary(times)
+    return summary(milliseconds_of(call, device, repeats=repeats))
 
 
 def markdown(record: dict[str, Any]) -> str:

@@ -21,6 +21,28 @@ def seconds_of(call: Callable[[], object], device: torch.device, *, repeats: int
     return times
 
 
+TOGETHER = 10
+"""Calls between two looks at the clock: what starting a kernel takes is hidden behind the kernels before it."""
+
+
+def milliseconds_of(call: Callable[[], object], device: torch.device, *, repeats: int = 10) -> list[float]:
+    """Of one call, `repeats` times by the device's own clock, each the mean of `TOGETHER` calls; one plain timing without a GPU."""
+    if device.type != "cuda":
+        return [1e3 * seconds for seconds in seconds_of(call, device, repeats=1, warm=0)]
+    for _ in range(3):
+        call()
+    times = []
+    for _ in range(repeats):
+        before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        before.record()
+        for _ in range(TOGETHER):
+            call()
+        after.record()
+        after.synchronize()
+        times.append(before.elapsed_time(after) / TOGETHER)
+    return times
+
+
 def synchronize(device: torch.device) -> None:
     """Waits until the device has done what it was given; the CPU always has."""
     if device.type != "cpu":

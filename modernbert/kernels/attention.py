@@ -16,14 +16,16 @@ from torch import Tensor
 
 from modernbert.errors import HardwareError
 from modernbert.kernels.attention_banded import attention_banded
-from modernbert.kernels.attention_flash import attention_fa3, attention_flash, fa3_runs_on, flash_runs_on
+from modernbert.kernels.attention_flash import attention_cudnn, attention_fa3, attention_flash, attention_whole, flash_runs_on
 from modernbert.kernels.attention_reference import attention_reference
 from modernbert.kernels.attention_window import attention_window, window_runs_on
 
 BACKENDS: dict[str, Callable[..., Tensor]] = {
     "window": attention_window,  # our Triton kernels, rotation within: CUDA, Ampere or newer
+    "whole": attention_whole,  # the likely fastest of the four for whole rows, by their length; not measured as a whole, so never chosen
     "flash": attention_flash,  # PyTorch's own varlen FlashAttention-2: CUDA, Ampere or newer, bf16 or fp16
     "fa3": attention_fa3,  # FlashAttention-3's forward pass from `fa3-fwd`: Hopper, bf16, whole rows
+    "cudnn": attention_cudnn,  # cuDNN's, which comes with PyTorch: Hopper or newer, bf16 or fp16, whole rows
     "banded": attention_banded,  # plain PyTorch, cost T·window in local layers: CPU, older GPUs, Apple, fp32 anywhere
     "reference": attention_reference,  # dense T × T: slow, plain, and the truth that the others are tested against
 }
@@ -71,6 +73,4 @@ def choose_backend(qkv_T3NH: Tensor, window: int | None) -> str:
     """
     if not flash_runs_on(qkv_T3NH):
         return "banded"
-    if window is not None and window_runs_on(qkv_T3NH):
-        return "window"
-    return "fa3" if window is None and fa3_runs_on(qkv_T3NH) else "flash"
+    return "window" if window is not None and window_runs_on(qkv_T3NH) else "flash"

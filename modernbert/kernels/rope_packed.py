@@ -21,25 +21,26 @@ TOKENS, HEADS = (64, 32) if INTERPRETED else (16, 8)
 
 def rotate_packed_reference(
     qkv_T3NH: Float[Tensor, "T 3 N H"], cos_LK: Float[Tensor, "L K"], sin_LK: Float[Tensor, "L K"], pos_T: Int[Tensor, "T"]
-) -> Float[Tensor, "T 2 N H"]:
-    """Queries and keys, turned."""
-    return rotate(qkv_T3NH[:, :2].flatten(1, 2), cos_LK, sin_LK, pos_T).unflatten(1, (2, -1))
+) -> Float[Tensor, "2 T N H"]:
+    """Queries and keys, turned, each without gaps."""
+    q_TNH, k_TNH, _ = qkv_T3NH.unbind(1)
+    return torch.stack([rotate(x_TNH, cos_LK, sin_LK, pos_T) for x_TNH in (q_TNH, k_TNH)])
 
 
 def rotate_packed(
     qkv_T3NH: Float[Tensor, "T 3 N H"], cos_LK: Float[Tensor, "L K"], sin_LK: Float[Tensor, "L K"], pos_T: Int[Tensor, "T"]
-) -> Float[Tensor, "T 2 N H"]:
+) -> Float[Tensor, "2 T N H"]:
     """As the reference; for use within operators, since autograd does not see through it."""
     tokens, _, heads, width = qkv_T3NH.shape
     if not tokens or not triton_runs_on(qkv_T3NH):
         return rotate_packed_reference(qkv_T3NH, cos_LK, sin_LK, pos_T)
-    qkv_T3NH, qk_T2NH = qkv_T3NH.contiguous(), qkv_T3NH.new_empty(tokens, 2, heads, width)
+    qkv_T3NH, qk_2TNH = qkv_T3NH.contiguous(), qkv_T3NH.new_empty(2, tokens, heads, width)
     grid = (-(-tokens // TOKENS), -(-2 * heads // HEADS))
     with torch.cuda.device_of(qkv_T3NH):
         kernels.rotate_packed[grid](
-            qkv_T3NH, cos_LK, sin_LK, pos_T, qk_T2NH, tokens, heads, width // 2, TOKENS, HEADS, num_warps=4
+            qkv_T3NH, cos_LK, sin_LK, pos_T, qk_2TNH, tokens, heads, width // 2, TOKENS, HEADS, num_warps=4
         )
-    return qk_T2NH
+    return qk_2TNH
 
 
 def gradient_packed_reference(

@@ -27,7 +27,7 @@ def rotate_packed(
     qkv, cos, sin, pos, qk, tokens,
     N: tl.constexpr, K: tl.constexpr, TOKENS: tl.constexpr, HEADS: tl.constexpr,
 ):  # fmt: skip
-    """Queries and keys of [T, 3, N, 2K], turned, as [T, 2, N, 2K]."""
+    """Queries and keys of [T, 3, N, 2K], turned, as [2, T, N, 2K]."""
     t_T = tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)
     x_X = tl.program_id(1) * HEADS + tl.arange(0, HEADS)  # the heads of queries, then those of keys
     cos_T1K, sin_T1K = _angles(cos, sin, pos, t_T, tokens, K)
@@ -37,7 +37,9 @@ def rotate_packed(
     source = qkv + t_T.to(tl.int64)[:, None, None] * (6 * N * K) + within_TXK
     a_TXK = tl.load(source, mask=there_TX1, other=0.0).to(tl.float32)
     b_TXK = tl.load(source + K, mask=there_TX1, other=0.0).to(tl.float32)
-    target = qk + t_T.to(tl.int64)[:, None, None] * (4 * N * K) + within_TXK
+    part_X = x_X // N
+    at_TX1 = (part_X.to(tl.int64)[None, :] * tokens + t_T[:, None])[:, :, None] * (2 * N * K)
+    target = qk + at_TX1 + (x_X - part_X * N)[None, :, None] * (2 * K) + k_K
     tl.store(target, (a_TXK * cos_T1K - b_TXK * sin_T1K).to(qk.dtype.element_ty), mask=there_TX1)
     tl.store(target + K, (b_TXK * cos_T1K + a_TXK * sin_T1K).to(qk.dtype.element_ty), mask=there_TX1)
 

@@ -192,15 +192,43 @@ def test_a_gpu_gets_the_fastest_backend_that_its_layers_have(monkeypatch, capabi
 
 
 @pytest.mark.parametrize(
-    ("capability", "dtype", "wanted"),
-    [((9, 0), torch.bfloat16, "fa3"), ((9, 0), torch.float16, "flash"), ((10, 0), torch.bfloat16, "flash")],
+    ("capability", "dtype", "fa3", "wanted"),  # for rows of 100, 1,000 and 8,192 tokens, then for those of 8,192 with gradients
+    [
+        ((9, 0), torch.bfloat16, True, ["window", "cudnn", "fa3", "cudnn"]),
+        ((9, 0), torch.float16, True, ["window", "cudnn", "cudnn", "cudnn"]),
+        ((10, 0), torch.bfloat16, False, ["window", "cudnn", "cudnn", "cudnn"]),
+        ((8, 0), torch.bfloat16, True, ["window", "flash", "flash", "flash"]),
+    ],
 )
-def test_hopper_takes_flash_attention_3_for_whole_rows_where_it_is_installed(monkeypatch, capability, dtype, wanted):
+def test_whole_rows_get_the_fastest_kernels_for_their_length(monkeypatch, capability, dtype, fa3, wanted):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.backends.cuda, "flash_sdp_enabled", lambda: True)
     monkeypatch.setattr(torch.version, "hip", None)
-    monkeypatch.setattr(attention_flash, "_fa3_is_here", lambda: True)
+    monkeypatch.setattr(compiled, "HERE", True)
+    monkeypatch.setattr(compiled, "INTERPRETED", False)
+    monkeypatch.setattr(attention_flash, "_fa3_is_here", lambda: fa3)
     with FakeTensorMode():
-        assert choose_backend(torch.empty(4, 3, HEADS, WIDTH, device="cuda", dtype=dtype), None) == wanted
+        qkv_T3NH = torch.empty(4, 3, HEADS, WIDTH, device="cuda", dtype=dtype)
+        found = [attention_flash.fastest(qkv_T3NH, length, trains=False) for length in (100, 1000, 8192)]
+        assert [*found, attention_flash.fastest(qkv_T3NH, 8192, trains=True)] == wanted
+
+
+def test_whole_on_the_cpu_says_what_it_needs():
+    with pytest.raises(HardwareError, match=r"whole backend needs bf16 or fp16 on a CUDA GPU .*float32 on cpu, window 64"):
+        attend("whole", random_qkv(4), [4], 64)
+
+
+def test_cudnn_on_the_cpu_says_what_it_needs():
+    with pytest.raises(HardwareError, match=r"cudnn backend needs a GPU of Hopper's generation .*float32 on cpu, window None"):
+        attend("cudnn", random_qkv(4), [4], None)
+
+
+@pytest.mark.parametrize(("rows", "longest", "wanted"), [(1, 1, (1, 64)), (9, 65, (10, 128)), (100, 8192, (112, 8192))])
+def test_cudnn_sees_few_shapes_and_the_same_rows(rows, longest, wanted):
+    cu_seqlens = torch.arange(rows + 1, dtype=torch.int32)
+    padded, length = attention_flash._few_shapes(cu_seqlens, longest, rows)
+    assert (len(padded) - 1, length) == wanted
+    assert torch.equal(padded[: rows + 1], cu_seqlens) and (padded[rows + 1 :] == rows).all() and padded.dtype == torch.int32
 
 
 def test_flash_attention_3_on_the_cpu_says_what_it_needs():
@@ -235,3 +263,17 @@ def test_flash_on_the_cpu_says_what_to_use_instead():
 def test_an_unknown_backend_names_the_known_ones():
     with pytest.raises(HardwareError, match=f"no attention backend named 'flsh'; there are {', '.join(BACKENDS)}"):
         attend("flsh", random_qkv(4), [4], None)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
+@pytest.mark.parametrize(("backend", "runs_on"), [("fa3", "fa3_runs_on"), ("cudnn", "cudnn_runs_on"), ("whole", "flash_runs_on")])
+def test_kernels_for_whole_rows_agree_with_the_reference_where_they_run(backend, runs_on, lengths):
+    """FlashAttention-3 where it is installed: its gradients are FlashAttention-2's, from its own logsumexp. Tolerance as above."""
+    qkv_T3NH = random_qkv(sum(lengths), "cuda", torch.bfloat16)
+    if not getattr(attention_flash, runs_on)(qkv_T3NH):
+        pytest.skip("not here, or not installed")
+    found = output_and_gradient(backend, qkv_T3NH, lengths, None)
+    for one, other in zip(found, output_and_gradient("reference", qkv_T3NH, lengths, None), strict=True):
+        scale = max(1.0, other.abs().max().item())
+        torch.testing.assert_close(one, other, atol=TOLERANCE[torch.bfloat16] * scale, rtol=0)
