@@ -17,6 +17,7 @@ from modernbert.config import preset
 from modernbert.engine.hardware import choose_dtype
 from modernbert.errors import MissingExtraError
 from modernbert.model.encoder import Encoder
+from modernbert.model.fp8 import quantize_fp8
 from modernbert.runtime.padding import padded
 
 Rows = Sequence[Sequence[int]]
@@ -24,13 +25,14 @@ Prepare = Callable[[str, Sequence[Rows], torch.device], list[Callable[[], Tensor
 """Size, batches of rows, device → for each batch a call that gives its hidden states, on the device."""
 
 
-def ours(*, compile: bool = False, backend: str | None = None, float32: bool = False) -> Prepare:
+def ours(*, compile: bool = False, fp8: bool = False, float32: bool = False) -> Prepare:
     """Our encoder, packed."""
 
     def prepare(size: str, batches: Sequence[Rows], device: torch.device) -> list[Callable[[], Tensor]]:
         torch.manual_seed(0)
         model = Encoder(preset(size)).to(device, torch.float32 if float32 else choose_dtype(device)).eval()
-        model.backend = backend
+        if fp8:
+            quantize_fp8(model)
         if compile:
             model.compile(dynamic=True)
         packed = [pack(rows).to(device) for rows in batches]
@@ -66,7 +68,7 @@ def peer(model_type: str, attention: str, *, compile: bool = False, float32: boo
 IMPLEMENTATIONS: dict[str, Prepare] = {
     "modernbert": ours(compile=True),
     "modernbert, eager": ours(),
-    "modernbert, window kernel": ours(compile=True, backend="window"),
+    "modernbert, fp8": ours(compile=True, fp8=True),
     "transformers, sdpa": peer("modernbert", "sdpa"),
     "transformers, FlashAttention-2": peer("modernbert", "flash_attention_2"),
     "transformers, sdpa, compiled": peer("modernbert", "sdpa", compile=True),

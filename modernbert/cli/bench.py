@@ -104,6 +104,23 @@ def attention(resources: bool, repeats: int, device: str | None, table: bool) ->
 
 
 @bench.command()
+@click.option("--size", default="base", show_default=True, help="Whose shapes are taken.")
+@click.option("--repeats", default=10, show_default=True, help="Measurements of each figure.")
+@click.option("--device", help="cuda, cuda:1 …; the best one here if not given.")
+@click.option("--table", is_flag=True, help="A Markdown table in place of JSON.")
+def steps(size: str, repeats: int, device: str | None, table: bool) -> None:
+    """Our fused steps beside their plain forms under torch.compile.
+
+    \b
+    modernbert bench steps --table
+    """
+    from modernbert.bench.steps import markdown, steps_record
+
+    record = steps_record(size=size, repeats=repeats, device=device)
+    click.echo(markdown(record) if table else json.dumps(record, indent=1))
+
+
+@bench.command()
 @click.option("--parameters", default="150M", show_default=True, help="To spend, embedding included: 150M, 17_000_000.")
 @click.option("--count", default=12, show_default=True, help="How many shapes.")
 @click.option("--tokens", default=65_536, show_default=True, help="In a batch.")

@@ -20,8 +20,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 model = click.option("--model", metavar="NAME_OR_FOLDER", help="A packaged model, a folder, or a name on the hub.")
 dtype = click.option(
     "--dtype",
-    type=click.Choice(["float32", "bfloat16", "float16", "int8"]),
-    help="Of the weights; int8 for speed on a CPU. Left out, what suits this machine.",
+    type=click.Choice(["float32", "bfloat16", "float16", "int8", "fp8"]),
+    help="Of the weights; int8 for speed on a CPU, fp8 on a GPU. Left out, what suits this machine.",
 )
 files = click.option(
     "--file", "files", metavar="FILE", multiple=True, help="Rows of .jsonl (also .gz, .zst), .csv, .tsv or .parquet."

@@ -30,6 +30,7 @@ from modernbert.engine.quantized import quantize_model, sample
 from modernbert.engine.runner import Runner
 from modernbert.engine.tag import Aggregation
 from modernbert.errors import CheckpointError, HardwareError
+from modernbert.model.fp8 import quantize_fp8
 from modernbert.text.tokenizer import Tokenizer
 from modernbert.vectors import Precision
 
@@ -45,14 +46,14 @@ def load(
     Args:
         name_or_folder: a packaged model's name, a folder, or `org/name` on the Hugging Face hub; None is our own model.
         device: None takes the best one here; the CPU for int8.
-        dtype: "float32", "bfloat16", "float16" or "int8", or the same of torch; None is bfloat16 on a GPU or CPU that
+        dtype: "float32", "bfloat16", "float16", "int8" or "fp8", or the same of torch; None is bfloat16 on a GPU or CPU that
             computes in it natively, float32 elsewhere. int8 makes the encoder's weights a quarter as large and its products faster;
             layers that lose too much in it stay in float32 (`engine.quantized`), and all do, with a warning, on a CPU where int8 is
-            the slower one.
+            the slower one. fp8 is for NVIDIA's GPUs from Ada on: the encoder's large products in 8-bit floats, the rest in bfloat16.
 
     Raises:
         CheckpointError, ConfigError, TokenizerError: nothing has that name, or what it holds is foreign or damaged.
-        HardwareError: the device is not there, or is no CPU and int8 was asked for.
+        HardwareError: the device is not there, or is no CPU and int8 was asked for, or has no fp8.
     """
     folder = resolve(name_or_folder)
     wanted = None if dtype is None else read_dtype(dtype)
@@ -63,6 +64,9 @@ def load(
     if wanted == torch.int8:
         model = load_model(cls, folder)
         quantize_model(model, sample(tokenizer))
+    elif wanted == torch.float8_e4m3fn:
+        model = load_model(cls, folder, device=device, dtype=torch.bfloat16)
+        quantize_fp8(model)
     else:
         model = load_model(cls, folder, device=device, dtype=wanted or choose_inference_dtype(device))
     if device.type == "cpu":

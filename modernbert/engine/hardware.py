@@ -10,8 +10,14 @@ from modernbert import __version__
 from modernbert.engine.measured import bf16_gain
 from modernbert.errors import ConfigError, HardwareError
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
-"""What a model can be asked to run in, by name. int8 is for the CPU: `engine.quantized`."""
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.int8,
+    "fp8": torch.float8_e4m3fn,
+}
+"""What a model can be asked to run in, by name. int8 is for the CPU: `engine.quantized`; fp8 for GPUs that have it: `model.fp8`."""
 
 BF16_PAYS = 1.3
 """Least gain of a CPU's products for which bfloat16 is chosen over float32: chips that have it gain about 2, and less than this would not

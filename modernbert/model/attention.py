@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from modernbert.batch import Batch
 from modernbert.config import ModelConfig, Rope
 from modernbert.kernels.attention import attention
-from modernbert.model.layers import Linear
+from modernbert.model.layers import Linear, add
 
 Rotary = dict[Rope, tuple[Tensor, Tensor]]
 """Cosine and sine tables by what decides them."""
@@ -31,9 +31,17 @@ class Attention(nn.Module):
         self.rope = config.rope(layer)
 
     def forward(
-        self, x_TD: Float[Tensor, "T D"], batch: Batch, rotary: Rotary, backend: str | None = None
+        self,
+        onto_TD: Float[Tensor, "T D"],
+        x_TD: Float[Tensor, "T D"],
+        batch: Batch,
+        rotary: Rotary,
+        backend: str | None = None,
     ) -> Float[Tensor, "T D"]:
+        """onto + attention(x)."""
         qkv_T3NH = self.Wqkv(x_TD).unflatten(-1, (3, -1, self.head_dim))
         cos_LK, sin_LK = rotary[self.rope]
         o_TNH = attention(qkv_T3NH, cos_LK, sin_LK, batch.pos_T, batch.cu_seqlens, batch.max_seqlen, self.window, backend)
-        return self.out_drop(self.Wo(o_TNH.flatten(1)))
+        if self.training and self.out_drop.p:
+            return onto_TD + self.out_drop(self.Wo(o_TNH.flatten(1)))
+        return add(onto_TD, self.Wo, o_TNH.flatten(1))

@@ -20,7 +20,7 @@ from modernbert.config import ModelConfig
 from modernbert.kernels.geglu import geglu, geglu_mlp, geglu_mlp_pays
 from modernbert.kernels.rope import rotary_tables
 from modernbert.model.attention import Attention, Rotary
-from modernbert.model.layers import LayerNorm, Linear
+from modernbert.model.layers import LayerNorm, Linear, add
 
 
 class Embeddings(nn.Module):
@@ -45,15 +45,18 @@ class MLP(nn.Module):
         self.Wo = Linear(config.intermediate_size, config.hidden_size, bias=False)
         self.drop = nn.Dropout(config.mlp_dropout)
 
-    def forward(self, x_TD: Float[Tensor, "T D"]) -> Float[Tensor, "T D"]:
-        plain = type(self.Wi) is type(self.Wo) is Linear  # adapters and quantised layers have ways of their own
-        if plain and geglu_mlp_pays(x_TD) and not (self.training and self.drop.p):
-            return geglu_mlp(x_TD, self.Wi.weight.to(x_TD.dtype), self.Wo.weight.to(x_TD.dtype))
-        return self.Wo(self.drop(geglu(self.Wi(x_TD))))
+    def forward(self, onto_TD: Float[Tensor, "T D"], x_TD: Float[Tensor, "T D"]) -> Float[Tensor, "T D"]:
+        """onto + mlp(x)."""
+        if self.training and self.drop.p:
+            return onto_TD + self.Wo(self.drop(geglu(self.Wi(x_TD))))
+        if type(self.Wi) is type(self.Wo) is Linear and geglu_mlp_pays(x_TD):
+            return onto_TD + geglu_mlp(x_TD, self.Wi.weight.to(x_TD.dtype), self.Wo.weight.to(x_TD.dtype))
+        return add(onto_TD, self.Wo, geglu(self.Wi(x_TD)))
 
 
 class EncoderLayer(nn.Module):
-    """Attention and MLP, each behind its norm; the first layer's attention needs none, the embedding has just been normed."""
+    """Attention and MLP, each behind its norm and added to what is there; the first layer's attention needs no norm, the embedding has
+    just been normed. On a GPU and without gradients the sums lie where the input lay."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -65,8 +68,8 @@ class EncoderLayer(nn.Module):
     def forward(
         self, x_TD: Float[Tensor, "T D"], batch: Batch, rotary: Rotary, backend: str | None = None
     ) -> Float[Tensor, "T D"]:
-        x_TD = x_TD + self.attn(self.attn_norm(x_TD), batch, rotary, backend)
-        return x_TD + self.mlp(self.mlp_norm(x_TD))
+        x_TD = self.attn(x_TD, self.attn_norm(x_TD), batch, rotary, backend)
+        return self.mlp(x_TD, self.mlp_norm(x_TD))
 
 
 class Encoder(nn.Module):

@@ -41,5 +41,5 @@ def encode_half_seen(encoder: Encoder, ids_BL: Int[Tensor, "B L"], seen_BL: Bool
         visible_B1LL = seen_BL[:, None, None, :] & (far_LL <= (length if attn.window is None else attn.window))
         o_BNLH = F.scaled_dot_product_attention(q_BNLH, k_BNLH, v_BNLH, attn_mask=visible_B1LL)
         x_TD = x_TD + attn.Wo(o_BNLH.transpose(1, 2).reshape(rows * length, -1))
-        x_TD = x_TD + layer.mlp(layer.mlp_norm(x_TD))
+        x_TD = layer.mlp(x_TD, layer.mlp_norm(x_TD))
     return encoder.final_norm(x_TD).unflatten(0, (rows, length))

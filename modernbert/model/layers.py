@@ -6,6 +6,8 @@ The cast is differentiable: gradients arrive in the dtype of the weights.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from modernbert.kernels.linear_add import linear_add, linear_add_pays
+
 
 class Linear(nn.Linear):
     """`nn.Linear` that computes in the dtype of its input."""
@@ -22,3 +24,10 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), None, self.eps)
+
+
+def add(residual_TD: Tensor, linear: nn.Module, x_TI: Tensor) -> Tensor:
+    """residual + linear(x); in place of the residual where it can be. Adapters and quantised layers have ways of their own."""
+    if type(linear) is Linear and linear.bias is None and linear_add_pays(residual_TD):
+        return linear_add(residual_TD, x_TI, linear.weight.to(x_TI.dtype))
+    return residual_TD + linear(x_TI)

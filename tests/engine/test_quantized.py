@@ -215,7 +215,7 @@ def test_a_chip_on_which_int8_is_slower_runs_in_float32_and_says_so(tiny_folder,
 def test_int8_elsewhere_than_on_the_cpu_and_unknown_dtypes_are_refused(tiny_folder):
     with pytest.raises(HardwareError, match=r"^int8 runs on the CPU, not on meta; leave the device or the dtype out$"):
         load(tiny_folder, device="meta", dtype="int8")
-    with pytest.raises(ConfigError, match=r"^dtype='int4': wanted one of float32, bfloat16, float16, int8$"):
+    with pytest.raises(ConfigError, match=r"^dtype='int4': wanted one of float32, bfloat16, float16, int8, fp8$"):
         load(tiny_folder, dtype="int4")
     with pytest.raises(ConfigError, match=r"^dtype=torch.int32: wanted one of"):
         load(tiny_folder, dtype=torch.int32)

@@ -97,5 +97,6 @@ def test_every_verb_that_runs_a_model_takes_a_dtype(verb, monkeypatch):
     done = CliRunner().invoke(main, [*verb, "a text", "--model", "m", "--dtype", "int8"])
     assert (done.exit_code, asked) == (2, [("m", "int8")])
     assert (
-        "is not one of 'float32', 'bfloat16', 'float16', 'int8'" in CliRunner().invoke(main, [*verb, "t", "--dtype", "q4"]).stderr
+        "is not one of 'float32', 'bfloat16', 'float16', 'int8', 'fp8'"
+        in CliRunner().invoke(main, [*verb, "t", "--dtype", "q4"]).stderr
     )

@@ -9,6 +9,7 @@ from modernbert.config import ModelConfig
 from modernbert.kernels.rope import rotary_tables
 from modernbert.model.attention import Attention
 from modernbert.model.encoder import Encoder
+from modernbert.model.fp8 import quantize_fp8
 from modernbert.model.heads import MaskedLM
 from modernbert.model.init import init_weights
 
@@ -95,11 +96,39 @@ def test_dropout_sits_on_the_output_of_attention_and_nowhere_else():
     batch = pack([[0] * 300])
     attention = Attention(config, 1)
     x_TD, rotary = torch.randn(300, config.hidden_size), {config.rope(1): rotary_tables(300, config.head_dim, 10_000.0)}
-    exact_TD = attention.eval()(x_TD, batch, rotary)
-    found_TD = attention.train()(x_TD, batch, rotary)
+    nothing_TD = torch.zeros_like(x_TD)
+    exact_TD = attention.eval()(nothing_TD, x_TD, batch, rotary)
+    found_TD = attention.train()(nothing_TD, x_TD, batch, rotary)
     kept_TD = found_TD != 0
     torch.testing.assert_close(found_TD, exact_TD / 0.75 * kept_TD)
     assert kept_TD.float().mean().item() == pytest.approx(0.75, abs=0.01)  # 38,400 entries: five standard deviations
 
     active = [name for name, module in MaskedLM(config).named_modules() if isinstance(module, nn.Dropout) and module.p > 0]
     assert active == [f"model.layers.{i}.attn.out_drop" for i in range(4)]
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler itself
+@pytest.mark.parametrize("fp8", [False, True])
+def test_the_compiled_encoder_is_one_graph_for_batches_of_any_size_and_agrees_with_the_eager_one(fp8):
+    """Both in bf16, on a GPU; the compiler keeps float32 between fused steps where eager steps round."""
+    model = random_encoder(num_hidden_layers=3).to("cuda", torch.bfloat16)
+    if fp8:
+        quantize_fp8(model)
+    compiled = torch.compile(model, dynamic=True, fullgraph=True)
+    with torch.inference_mode():
+        for lengths in ([200, 5, 330], [40, 17], [300] * 9):
+            batch = pack([list(range(length)) for length in lengths]).to("cuda")
+            assert torch.cosine_similarity(compiled(batch).float(), model(batch).float()).min() > 0.999
+
+
+@pytest.mark.gpu
+def test_the_sums_in_place_give_what_sums_with_gradients_give():
+    """bf16 on a GPU: with gradients the residual is a tensor of its own."""
+    model = random_encoder().to("cuda", torch.bfloat16)
+    batch = pack([list(range(200)), [5], list(range(70, 400))]).to("cuda")
+    wanted_TD = model(batch).detach().float()
+    with torch.inference_mode():
+        found_TD = model(batch).float()
+    torch.testing.assert_close(found_TD, wanted_TD, atol=0.1, rtol=0)  # numbers up to 4, rounded to 8 bits four layers long
+    assert torch.cosine_similarity(found_TD, wanted_TD).min() > 0.999
