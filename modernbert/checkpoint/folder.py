@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from modernbert.checkpoint.atomic import staged
+from modernbert.checkpoint.float8 import FLOAT8, to_float8
 from modernbert.checkpoint.int8 import INT8
 from modernbert.checkpoint.names import resolve
 from modernbert.checkpoint.settings import CONFIG, read_config, read_pooling
@@ -99,7 +100,7 @@ def load_model(
         cls: one of `ARCHITECTURES`. Encoder and Embedder take the encoder out of any checkpoint.
         name_or_folder: what `names.resolve` understands; None is the packaged default.
         config: replaces the folder's, for another number of classes or other dropouts; None reads the folder's.
-        dtype: of the weights; None keeps the stored one, and is float32 where int8 is stored.
+        dtype: of the weights; None keeps the stored one, and is float32 where int8 or float8 is stored.
         device: None is the CPU, with weights mapped from the file.
         fresh: parts to initialise anew, such as ("classifier",) or ("head", "classifier"), whatever the folder holds
             for them. Heads that the folder has and `cls` lacks are then left out too: so fine-tuning begins.
@@ -154,19 +155,21 @@ def save_model(
         tokenizer: written beside the weights.
         max_shard_bytes: weights beyond this are cut into shards with an index.
         dtype: of the written weights; None keeps the model's. `torch.int8` writes one file of a quarter of the size, which `load_model`
-            makes into floats again, and which no other library reads (`checkpoint/int8.py`).
+            makes into floats again, and which no other library reads (`checkpoint/int8.py`); `torch.float8_e4m3fn` one of the same
+            size that transformers reads too (`checkpoint/float8.py`).
     """
     assert type(model) in ARCHITECTURES, f"unwrap the model first: {type(model).__name__} is not one of ours"
     folder = Path(folder)
     architecture = ARCHITECTURES[type(model)]
-    as_int8 = dtype == torch.int8
-    tensors = {
-        k: v.detach().to(device="cpu", dtype=None if as_int8 else dtype).contiguous() for k, v in model.state_dict().items()
-    }
+    as_int8, as_float8 = dtype == torch.int8, dtype == FLOAT8
+    cast = None if as_int8 or as_float8 else dtype
+    tensors = {k: v.detach().to(device="cpu", dtype=cast).contiguous() for k, v in model.state_dict().items()}
     if config.tie_word_embeddings:
         tensors.pop("decoder.weight", None)
     if architecture == "ModernBertModel":
         tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+    if as_float8:
+        tensors, dtype = to_float8(tensors), torch.float32  # what others shall load it in
     written = config_json(type(model), config, dtype or next(iter(tensors.values())).dtype)
     with staged(folder) as stage:
         write_json(stage / CONFIG, written)

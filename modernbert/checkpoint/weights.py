@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from modernbert.checkpoint.float8 import from_float8
 from modernbert.checkpoint.int8 import INT8, from_int8, names_from_int8, to_int8
 from modernbert.checkpoint.research import is_research, published_name
 from modernbert.checkpoint.settings import read_json
@@ -24,8 +25,8 @@ _ENCODER_PARTS = ("embeddings.", "layers.", "final_norm.")
 def read_weights(folder: str | Path) -> dict[str, Tensor]:
     """Reads a folder's tensors, mapped from the files rather than copied, under the published names.
 
-    The encoder's begin with `model.`, also where the files hold a bare encoder or research names. Where they hold int8
-    (`checkpoint/int8.py`), the tensors are made from it, in float32.
+    The encoder's begin with `model.`, also where the files hold a bare encoder or research names. Where they hold int8 or float8
+    (`checkpoint/int8.py`, `checkpoint/float8.py`), the tensors are made from it, in float32.
 
     Raises:
         CheckpointError: no safetensors here, a damaged file, a missing shard, or int8 without its scales.
@@ -35,7 +36,7 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
     if _is_int8(folder):
         found = from_int8(found, folder / INT8)
     names = _published(list(found))
-    return {names[name]: tensor for name, tensor in found.items()}
+    return {names[name]: tensor for name, tensor in from_float8(found).items()}
 
 
 def weight_names(folder: str | Path) -> list[str]:
