@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-import modernbert
+from modernbert.checkpoint.folder import class_of
+from modernbert.checkpoint.names import packaged_names, resolve
 from modernbert.engine.engine import load
+from modernbert.model.heads import MaskedLM
 
-PACKAGED = sorted(file.parent for file in (Path(modernbert.__file__).parent / "pretrained").glob("*/config.json"))
+PACKAGED = [folder for folder in map(resolve, packaged_names()) if class_of(folder) is MaskedLM]
 
 AUTO = """
 from transformers import AutoTokenizer, AutoModelForMaskedLM
@@ -50,9 +52,9 @@ print("FOUND", json.dumps({"token": int(predicted_token_id), "words": results}))
 """
 
 
-@pytest.fixture(scope="module", params=["tiny", *PACKAGED], ids=lambda folder: Path(folder).name)
+@pytest.fixture(scope="module", params=["random", *PACKAGED], ids=lambda folder: Path(folder).name)
 def folder(request, tiny_folder):
-    return tiny_folder if request.param == "tiny" else request.param
+    return tiny_folder if request.param == "random" else request.param
 
 
 @pytest.fixture(scope="module")
