@@ -5,7 +5,7 @@
 Parts, each of them a table of the record:
 
     encoder      tokens/s of the encoder alone, fixed and variable lengths, at 512 and 8,192, with the share of the roofline and peak memory
-    latency      one row of 16 tokens, from ids on the device to hidden states on the host
+    latency      one row of 16 tokens, from ids on the device to hidden states on the host; by the engine from ids to the vector on the host
     accuracy     error of 16-bit hidden states against float32, ours and transformers', same weights and ids
     peers        other architectures: the columns of `encoder`, and the largest batch that fits
     embed        real texts through `embed` and through sentence-transformers' `encode`, from strings to vectors
@@ -78,7 +78,11 @@ def inference_record(
             measured[part] = {size: _each("implementations", measures.speeds, size, *common) for size in sizes}
             measured["roofline"] = {size: _alone(measures.roofline, size, *common) for size in sizes}
         elif part == "latency":
-            measured[part] = {size: _each("implementations", measures.latency, size, where, 20 * repeats) for size in sizes}
+            measured[part] = {
+                size: {"modernbert, engine": _alone(measures.query, size, where, 20 * repeats)}
+                | _each("implementations", measures.latency, size, where, 20 * repeats)
+                for size in sizes
+            }
         elif part == "accuracy":
             measured[part] = {size: _alone(measures.accuracy, size, where) for size in sizes}
         elif part == "peers":
@@ -116,7 +120,12 @@ def _embed(texts: list[str], tokenizer: Path | None, size: str, device: str, rep
         init_weights(model, config, torch.Generator().manual_seed(0))
         save_model(model, config, folder, tokenizer=Tokenizer.load(tokenizer))
         tokens = sum(map(len, Tokenizer.load(tokenizer).encode(texts)))
-        runs: dict[str, Any] = {"modernbert": _alone(measures.ours_embeds, folder, texts, tokens, device, repeats)}
+        common = (folder, texts, tokens, device, repeats)
+        runs: dict[str, Any] = {
+            "modernbert": _alone(measures.ours_embeds, *common),
+            "modernbert, not compiled": _alone(measures.ours_embeds, *common, False),
+            "modernbert, batch-invariant": _alone(measures.ours_embeds, *common, True, True),
+        }
         for implementation in ("sdpa", "flash_attention_2"):
             for rows in (32, 128):
                 name = f"sentence-transformers, {implementation}, batch_size={rows}"
@@ -124,7 +133,17 @@ def _embed(texts: list[str], tokenizer: Path | None, size: str, device: str, rep
                     measures.theirs_embeds, folder, texts, tokens, device, max(1, repeats // 5), implementation, rows
                 )
         first = [_alone(measures.first_vector, folder, device) for _ in range(3)]
-    return {"texts": len(texts), "tokens": tokens, "cores": os.cpu_count(), "runs": runs, "first_vector_s": first}
+        many = [_alone(measures.first_vector, folder, device, texts[:4096], True) for _ in range(3)]
+        bits = _alone(measures.invariance, folder, texts[:1000], device)
+    return {
+        "texts": len(texts),
+        "tokens": tokens,
+        "cores": os.cpu_count(),
+        "runs": runs,
+        "first_vector_s": first,
+        "first_4096_vectors_compiled_s": many,
+        "batch_invariance": bits,
+    }
 
 
 def markdown(record: dict[str, Any]) -> str:
@@ -151,6 +170,8 @@ def markdown(record: dict[str, Any]) -> str:
         lines += ["", f"**embed**, {embed['texts']:,} texts, {embed['tokens']:,} tokens", "", "| | k tokens/s |", "|---|---:|"]
         lines += [f"| {name} | {_cell(line)} |" for name, line in embed["runs"].items()]
         lines += ["", f"first vector of a process after its imports, in order, s: {embed['first_vector_s']}"]
+        lines += [f"first 4,096 vectors, compiled, in order, s: {embed['first_4096_vectors_compiled_s']}"]
+        lines += [f"batch invariance: {embed['batch_invariance']}"]
     return "\n".join(lines)
 
 

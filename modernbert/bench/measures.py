@@ -13,18 +13,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from modernbert.batch import pack
+from modernbert.batch import Batch, pack
 from modernbert.bench.contestants import TABLES, Prepare
 from modernbert.bench.record import summary
 from modernbert.bench.timing import seconds_of, synchronize
 from modernbert.config import preset
 from modernbert.engine.engine import load
 from modernbert.engine.hardware import choose_dtype
+from modernbert.engine.stream import Stream
 from modernbert.errors import MissingExtraError
 from modernbert.kernels.attention import attention
 from modernbert.kernels.rope import rotary_tables
 from modernbert.model.encoder import Encoder
+from modernbert.model.heads import pool
 from modernbert.model.init import init_weights
+
+EMBED_TOKENS = 32_768
+"""Of a batch of `embed`; 8,192 where nothing is said."""
 
 Columns = dict[str, tuple[int, bool]]
 """Longest row in tokens, and whether lengths vary, by the column's name."""
@@ -120,11 +125,7 @@ def latency(table: str, name: str, size: str, device: str, repeats: int) -> dict
     with torch.inference_mode():
         (call,) = TABLES[table][name](size, [[list(range(100, 116))]], where)
         times = seconds_of(lambda: call().cpu(), where, repeats=repeats, warm=20)
-    return {
-        "milliseconds": summary([1e3 * t for t in times]),
-        "p50_ms": 1e3 * statistics.median(times),
-        "p99_ms": 1e3 * float(np.quantile(times, 0.99)),
-    }
+    return _percentiles(times)
 
 
 def largest(table: str, name: str, size: str, columns: Columns, device: str, memory_gib: float | None) -> dict[str, Any]:
@@ -192,10 +193,66 @@ def _error(found: torch.Tensor, exact: torch.Tensor) -> float:
     return float((found.float() - exact).norm() / exact.norm())
 
 
-def ours_embeds(folder: Path, texts: list[str], tokens: int, device: str, repeats: int) -> dict[str, Any]:
-    engine = load(folder, device=device)
-    times = seconds_of(lambda: engine.embed(texts), torch.device(device), repeats=repeats, warm=1)
-    return {"tokens_per_second": summary([tokens / seconds for seconds in times])}
+def ours_embeds(
+    folder: Path, texts: list[str], tokens: int, device: str, repeats: int, compile: bool = True, batch_invariant: bool = False
+) -> dict[str, Any]:
+    """From strings to vectors on the host; and graphs that were compiled after the first pass, of which there should be none."""
+    where = torch.device(device)
+    engine = load(folder, device=where, compile=compile and where.type == "cuda", batch_invariant=batch_invariant)
+    engine.embed(texts, batch_tokens=EMBED_TOKENS)
+    graphs = _graphs()
+    times = seconds_of(lambda: engine.embed(texts, batch_tokens=EMBED_TOKENS), where, repeats=repeats, warm=1)
+    return {
+        "tokens_per_second": summary([tokens / seconds for seconds in times]),
+        "compiled_after_warm_up": _graphs() - graphs,
+        "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if where.type == "cuda" else None,
+    }
+
+
+def invariance(folder: Path, texts: list[str], device: str, compile: bool = True, batches: int = 20) -> dict[str, Any]:
+    """Greatest difference of a text's vector, alone in a call with all others, from those in random batches; relative to its length.
+
+    Args:
+        texts: each batch is a random part of them in random order.
+    """
+    found: dict[str, Any] = {}
+    random = np.random.default_rng(0)
+    orders = [random.permutation(len(texts))[: random.integers(1, len(texts) + 1)] for _ in range(batches)]
+    for name, option in (("on", True), ("off", False)):
+        engine = load(folder, device=device, compile=compile and device != "cpu", batch_invariant=option)
+        whole = engine.embed(texts)
+        length = np.linalg.norm(whole, axis=1, keepdims=True)
+        greatest, unequal = 0.0, 0
+        for order in orders:
+            part = engine.embed([texts[i] for i in order])
+            greatest = max(greatest, float((np.linalg.norm(part - whole[order], axis=1, keepdims=True) / length[order]).max()))
+            unequal += int((part != whole[order]).any(axis=1).sum())
+        found[name] = {"greatest_relative_difference": greatest, "vectors_with_another_bit": unequal}
+    return found
+
+
+def query(size: str, device: str, repeats: int) -> dict[str, Any]:
+    """One row of 16 tokens through the engine's own way: from ids on the host to the pooled vector on the host."""
+    where, config = torch.device(device), preset(size)
+    encoder = Encoder(config)
+    init_weights(encoder, config, torch.Generator().manual_seed(0))
+    encoder.to(where, choose_dtype(where)).eval()
+    stream = Stream(where)
+    group: list[tuple[list[int], list[Sequence[int]]]] = [([0], [list(range(100, 116))])]
+
+    def compute(batch: Batch) -> torch.Tensor:
+        return pool(encoder(batch).float(), batch, "mean")
+
+    times = seconds_of(lambda: list(stream.each(group, compute, "query")), where, repeats=repeats, warm=20)
+    return _percentiles(times)
+
+
+def _percentiles(times: Sequence[float]) -> dict[str, Any]:
+    return {
+        "milliseconds": summary([1e3 * t for t in times]),
+        "p50_ms": 1e3 * statistics.median(times),
+        "p99_ms": 1e3 * float(np.quantile(times, 0.99)),
+    }
 
 
 def theirs_embeds(folder: Path, texts: list[str], tokens: int, device: str, repeats: int, attention: str, rows: int) -> Any:
@@ -214,8 +271,8 @@ def theirs_embeds(folder: Path, texts: list[str], tokens: int, device: str, repe
     return {"tokens_per_second": summary([tokens / seconds for seconds in times])}
 
 
-def first_vector(folder: Path, device: str) -> float:
-    """Seconds from `load` to a vector, in a process that has only just begun (imports not counted)."""
+def first_vector(folder: Path, device: str, texts: Sequence[str] = ("a first text",), compile: bool = False) -> float:
+    """Seconds from `load` to the vectors, in a process that has only just begun (imports not counted)."""
     start = time.perf_counter()
-    load(folder, device=device).embed("a first text")
+    load(folder, device=device, compile=compile and device != "cpu").embed(texts)
     return time.perf_counter() - start

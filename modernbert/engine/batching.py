@@ -1,6 +1,6 @@
 """Rows of any lengths, in groups of about equal work: a budget of tokens instead of a number of rows, and no padding."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tqdm import tqdm
 
@@ -45,3 +45,34 @@ def each_group(lengths: Sequence[int], budget: int, doing: str) -> Iterator[list
         for group in group_by_tokens(lengths, budget):
             yield group
             bar.update(sum(lengths[row] for row in group))
+
+
+def grouped_as_they_come(
+    chunks: Iterable[Sequence[Sequence[int]]], total: int, budget: int, doing: str
+) -> Iterator[tuple[list[int], list[Sequence[int]]]]:
+    """Yields groups of rows that come in chunks, behind a progress bar. What does not fill a group waits for the next chunk.
+
+    Args:
+        chunks: rows, in their order.
+        total: rows in all chunks.
+        budget: tokens of a group.
+        doing: name of the progress bar.
+
+    Returns:
+        Numbers of the rows, counted over all chunks, and the rows.
+
+    >>> list(grouped_as_they_come([[[1], [2, 2]], [[3], [4]]], 4, 2, "count"))
+    [([1], [[2, 2]]), ([0, 2], [[1], [3]]), ([3], [[4]])]
+    """
+    waiting: list[tuple[int, Sequence[int]]] = []
+    seen = 0
+    with tqdm(total=total, desc=doing, unit=" rows", unit_scale=True, delay=1, leave=False, disable=None) as bar:
+        for rows in chunks:
+            waiting += enumerate(rows, seen)
+            seen += len(rows)
+            groups = group_by_tokens([len(row) for _, row in waiting], budget)
+            kept = groups.pop() if groups and seen < total else []
+            for group in groups:
+                yield [waiting[i][0] for i in group], [waiting[i][1] for i in group]
+                bar.update(len(group))
+            waiting = [waiting[i] for i in kept]

@@ -17,8 +17,8 @@ from modernbert.config import Pooling
 from modernbert.engine import late
 from modernbert.engine.runner import Runner
 from modernbert.errors import CheckpointError
-from modernbert.model.heads import LateInteraction, pool
-from modernbert.text.rows import list_of, prompted, rows_of
+from modernbert.model.heads import LateInteraction
+from modernbert.text.rows import CHUNK, list_of, prompted, report, rows_ahead, rows_of
 from modernbert.vectors import Precision, check_wishes, finished
 
 
@@ -42,16 +42,25 @@ def embed(
     items = texts if isinstance(texts, str) else list_of(texts)
     check_wishes(precision, truncate_dim, width, len(list_of(items)))
     given, skip = prompted(runner.tokenizer, modules, items, prompt, prompt_name)
-    rows = rows_of(runner.tokenizer, given, limit=min(modules.max_seq_length or runner.limit, runner.limit), truncate=truncate)
+    limit = min(modules.max_seq_length or runner.limit, runner.limit)
     pooling: Pooling = modules.pooling
 
     def compute(batch: Batch) -> Tensor:
-        x_BD = _pooled(runner.encoder(batch).float(), batch, pooling, skip)
+        x_BD = _pooled(runner, runner.encode(batch).float(), batch, pooling, skip)
         for dense in modules.dense:
             x_BD = dense(x_BD)
         return F.normalize(x_BD, dim=-1) if modules.normalize else x_BD
 
-    vectors = runner.vectors(rows, compute, "embed", batch_tokens=batch_tokens).reshape(len(rows), width)
+    key = None if skip else f"embed {pooling}"  # which tokens are pooled is read back from the device otherwise
+    if isinstance(given, str) or len(given) <= CHUNK:
+        rows = rows_of(runner.tokenizer, given, limit=limit, truncate=truncate)
+        vectors = runner.vectors(rows, compute, "embed", batch_tokens, key).reshape(len(rows), width)
+    else:
+        too_long: dict[int, int] = {}
+        chunks = rows_ahead(runner.tokenizer, given, limit=limit, truncate=truncate, too_long=too_long)
+        vectors = runner.vectors_of_chunks(chunks, len(given), compute, "embed", batch_tokens, key)
+        if too_long:
+            _report_cut(too_long, limit)
     vectors = finished(vectors, normalize, truncate_dim, precision)
     return vectors[0] if isinstance(texts, str) else vectors
 
@@ -67,7 +76,7 @@ def embed_tokens(runner: Runner, modules: Modules, texts: Any, *, query: bool, t
     rows = rows_of(runner.tokenizer, texts, limit=runner.limit, truncate=truncate)
     found = runner.per_token(
         rows,
-        lambda batch: F.normalize(model.linear(model.model(batch).float()), dim=-1),
+        lambda batch: F.normalize(model.linear(runner.encode(batch).float()), dim=-1),
         "embed_tokens",
         batch_tokens=batch_tokens,
     )
@@ -79,11 +88,15 @@ def vector_width(runner: Runner, modules: Modules) -> int:
     return len(modules.dense[-1].weight_OE) if modules.dense else runner.config.hidden_size
 
 
-def _pooled(x_TD: Tensor, batch: Batch, pooling: Pooling, skip: int) -> Tensor:
+def _report_cut(too_long: dict[int, int], limit: int) -> None:
+    report(too_long, limit, True, alone=False)
+
+
+def _pooled(runner: Runner, x_TD: Tensor, batch: Batch, pooling: Pooling, skip: int) -> Tensor:
     """One vector a row, from all its tokens but the first `skip`."""
     if not skip:
-        return pool(x_TD, batch, pooling)
+        return runner.pool(x_TD, batch, pooling)
     kept_T = batch.pos_T >= skip
     begun_B = skip * torch.arange(batch.rows + 1, device=x_TD.device, dtype=torch.int32)
     kept = dataclasses.replace(batch, ids_T=batch.ids_T[kept_T], pos_T=batch.pos_T[kept_T], cu_seqlens=batch.cu_seqlens - begun_B)
-    return pool(x_TD[kept_T], kept, pooling)
+    return runner.pool(x_TD[kept_T], kept, pooling)

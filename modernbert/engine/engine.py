@@ -40,6 +40,8 @@ def load(
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
+    compile: bool = False,
+    batch_invariant: bool = False,
 ) -> "Engine":
     """Loads a model with the head that its folder holds, and its tokenizer.
 
@@ -50,6 +52,9 @@ def load(
             computes in it natively, float32 elsewhere. int8 makes the encoder's weights a quarter as large and its products faster;
             layers that lose too much in it stay in float32 (`engine.quantized`), and all do, with a warning, on a CPU where int8 is
             the slower one. fp8 is for NVIDIA's GPUs from Ada on: the encoder's large products in 8-bit floats, the rest in bfloat16.
+        compile: run large batches through `torch.compile`: faster on a GPU, after a minute once for each machine and model (then
+            it is kept on disk). There, small batches run as CUDA graphs, and no batch waits for the one before.
+        batch_invariant: give a text bit for bit the same result in any batch, at any place in it.
 
     Raises:
         CheckpointError, ConfigError, TokenizerError: nothing has that name, or what it holds is foreign or damaged.
@@ -71,7 +76,8 @@ def load(
         model = load_model(cls, folder, device=device, dtype=wanted or choose_inference_dtype(device))
     if device.type == "cpu":
         use_native_layers(model)
-    return Engine(model, tokenizer, modules=read_modules(folder) or Modules(pooling=read_pooling(folder)))
+    modules = read_modules(folder) or Modules(pooling=read_pooling(folder))
+    return Engine(model, tokenizer, modules=modules, compile=compile, batch_invariant=batch_invariant)
 
 
 def tokenizer_of(folder: Path) -> Tokenizer:
@@ -97,7 +103,15 @@ class Engine:
     `TruncationWarning` says which texts lost how many tokens. `tag` and `answer` read long texts in windows and cut nothing.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Tokenizer, *, modules: Modules | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Tokenizer,
+        *,
+        modules: Modules | None = None,
+        compile: bool = False,
+        batch_invariant: bool = False,
+    ) -> None:
         """Puts the parts together.
 
         Args:
@@ -105,8 +119,9 @@ class Engine:
                 Every one embeds; the other tasks need their head.
             tokenizer: the one that the model was trained with.
             modules: what `embed` does after the encoder; None pools as the config's `classifier_pooling` says.
+            compile, batch_invariant: as in `load`.
         """
-        self._runner = Runner(model, tokenizer)
+        self._runner = Runner(model, tokenizer, compile=compile, batch_invariant=batch_invariant)
         self.model = model
         self.config = self._runner.config
         self.tokenizer = tokenizer

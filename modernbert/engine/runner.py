@@ -3,7 +3,7 @@
 T tokens in the batch · B rows · D hidden · C classes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from modernbert.batch import Batch, pack
 from modernbert.checkpoint.folder import ARCHITECTURES
-from modernbert.engine.batching import BATCH_TOKENS, CPU_TOKENS, each_group
+from modernbert.config import Pooling
+from modernbert.engine.batching import BATCH_TOKENS, CPU_TOKENS, each_group, grouped_as_they_come
+from modernbert.engine.stream import FILLING, GRAPH_TOKENS, Stream
 from modernbert.errors import CheckpointError
 from modernbert.model.encoder import Encoder
 from modernbert.model.heads import (
@@ -38,10 +40,22 @@ HEADS: dict[type[nn.Module], str] = {
 """What each head is called in messages."""
 
 
+INVARIANT_TOKENS = 16_384
+"""Tokens of every batch on a GPU, where results must not depend on it: products come near their best speed."""
+
+
 class Runner:
     """A model where it shall run, with its tokenizer. The engine's tasks are functions over it."""
 
-    def __init__(self, model: nn.Module, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: nn.Module, tokenizer: Tokenizer, *, compile: bool = False, batch_invariant: bool = False) -> None:
+        """Puts the parts together.
+
+        Args:
+            compile: whether large batches run as `torch.compile` makes them, once for all shapes, and on a GPU small ones as CUDA
+                graphs, without waiting between batches.
+            batch_invariant: whether a row's result is bitwise the same in any batch: each has one count of tokens, so that the
+                same kernels run, and sums within a row go in its own order.
+        """
         self.model = model
         encoder = model if isinstance(model, Encoder) else model.model
         assert isinstance(encoder, Encoder)
@@ -51,6 +65,26 @@ class Runner:
         self.device = next(model.parameters()).device
         self.limit = self.config.max_position_embeddings
         """Longest row in tokens, special tokens included."""
+        self.batch_invariant = batch_invariant
+        least = INVARIANT_TOKENS if self.device.type == "cuda" else 0
+        fixed = (max(least, self.limit + FILLING), max(self.limit, FILLING)) if batch_invariant else None
+        self.stream = Stream(self.device, fixed=fixed)
+        self._streams = batch_invariant or (compile and self.device.type == "cuda")
+        self._compiled = torch.compile(encoder, dynamic=True) if compile else None
+
+    def encode(self, batch: Batch) -> Tensor:
+        """Hidden states, one a token."""
+        if self._compiled is None or (len(batch.ids_T) <= GRAPH_TOKENS and not self.batch_invariant):
+            return self.encoder(batch)
+        return self._compiled(batch)
+
+    def pool(self, x_TD: Tensor, batch: Batch, pooling: Pooling) -> Tensor:
+        """`heads.pool`; on a GPU its sums are of no certain order, so `batch_invariant` adds a row up from its first token on."""
+        if pooling == "cls" or not self.batch_invariant:
+            return pool(x_TD, batch, pooling)
+        lengths_B = batch.cu_seqlens.diff().long()
+        sums_BD = torch.segment_reduce(x_TD.float(), "sum", lengths=lengths_B, unsafe=True)
+        return (sums_BD / lengths_B[:, None]).to(x_TD.dtype)
 
     def head(self, wanted: type[M], task: str) -> M:
         """The model, if it has the head that a task needs.
@@ -67,12 +101,20 @@ class Runner:
 
     def groups(self, rows: Sequence[Sequence[int]], doing: str, batch_tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
         """Numbers of the rows that go through the model together: at most `batch_tokens`, and on a CPU at most `CPU_TOKENS`."""
+        return each_group([len(row) for row in rows], self._budget(batch_tokens), doing)
+
+    def _budget(self, batch_tokens: int) -> int:
         budget = min(batch_tokens, CPU_TOKENS) if self.device.type == "cpu" else batch_tokens
-        return each_group([len(row) for row in rows], budget, doing)
+        return budget if self.stream.fixed is None else self.stream.fixed[0] - 1
 
     def each(
-        self, rows: Sequence[Sequence[int]], compute: Callable[[Batch], Tensor], doing: str, batch_tokens: int = BATCH_TOKENS
-    ) -> Iterator[tuple[list[int], Batch, Tensor]]:
+        self,
+        rows: Sequence[Sequence[int]],
+        compute: Callable[[Batch], Tensor],
+        doing: str,
+        batch_tokens: int = BATCH_TOKENS,
+        key: str | None = None,
+    ) -> Iterator[tuple[list[int], list[int], Tensor]]:
         """Yields groups of rows with what `compute` makes of them; not in order, so that a group's rows are of like length.
 
         Args:
@@ -80,31 +122,72 @@ class Runner:
             compute: from a batch on the model's device to scores; runs without gradients.
             doing: name of the progress bar.
             batch_tokens: tokens that go through the model together.
+            key: a name for `compute`, if a CUDA graph may be kept of it: the same for the same computation.
 
         Returns:
-            Numbers of the rows in the group, the group as a batch on the model's device, and the result in float32 on the CPU.
+            Numbers of the rows in the group, their lengths, and the result in float32 on the CPU, perhaps with more behind.
         """
-        for group in self.groups(rows, doing, batch_tokens):
-            batch = pack([rows[i] for i in group]).to(self.device)
-            with torch.inference_mode():
-                result = compute(batch).float().cpu()
-            yield group, batch, result
+        groups = ((group, [rows[i] for i in group]) for group in self.groups(rows, doing, batch_tokens))
+        for group, given, result in self._each(groups, compute, key):
+            yield group, [len(row) for row in given], result
 
-    def vectors(self, rows: Sequence[Sequence[int]], compute: Callable[[Batch], Tensor], doing: str, **batch: int) -> np.ndarray:
+    def _each(
+        self, groups: Iterable[tuple[list[int], list[Sequence[int]]]], compute: Callable[[Batch], Tensor], key: str | None
+    ) -> Iterator[tuple[list[int], list[Sequence[int]], Tensor]]:
+        if self._streams:
+            yield from self.stream.each(groups, compute, key)
+            return
+        for group, given in groups:
+            with torch.inference_mode():
+                result = compute(pack(given).to(self.device)).float().cpu()
+            yield group, given, result
+
+    def vectors(
+        self,
+        rows: Sequence[Sequence[int]],
+        compute: Callable[[Batch], Tensor],
+        doing: str,
+        batch_tokens: int = BATCH_TOKENS,
+        key: str | None = None,
+    ) -> np.ndarray:
         """One vector a row, float32 [rows, width], where `compute` gives one for each row of its batch."""
-        found: list[np.ndarray] = [np.empty(0)] * len(rows)
-        for group, _, x_BD in self.each(rows, compute, doing, **batch):
-            for i, vector in zip(group, x_BD.numpy(), strict=True):
-                found[i] = vector
-        return np.stack(found) if rows else np.empty((0, 0), dtype=np.float32)
+        return self.vectors_of_chunks([rows], len(rows), compute, doing, batch_tokens, key)
+
+    def vectors_of_chunks(
+        self,
+        chunks: Iterable[Sequence[Sequence[int]]],
+        total: int,
+        compute: Callable[[Batch], Tensor],
+        doing: str,
+        batch_tokens: int = BATCH_TOKENS,
+        key: str | None = None,
+    ) -> np.ndarray:
+        """As `vectors`, of rows that come in chunks: the device works on one while the next is made.
+
+        Args:
+            chunks: the rows, in their order.
+            total: how many there are in all of them.
+        """
+        found: np.ndarray | None = None
+        groups = grouped_as_they_come(chunks, total, self._budget(batch_tokens), doing)
+        for group, _, x_BD in self._each(groups, compute, key):
+            if found is None:
+                found = np.empty((total, x_BD.shape[-1]), dtype=np.float32)
+            found[group] = x_BD[: len(group)].numpy()
+        return np.empty((0, 0), dtype=np.float32) if found is None else found
 
     def per_token(
-        self, rows: Sequence[Sequence[int]], compute: Callable[[Batch], Tensor], doing: str, **batch: int
+        self,
+        rows: Sequence[Sequence[int]],
+        compute: Callable[[Batch], Tensor],
+        doing: str,
+        batch_tokens: int = BATCH_TOKENS,
+        key: str | None = None,
     ) -> list[np.ndarray]:
         """For each row a float32 [tokens, width], where `compute` gives one vector for each token of its batch."""
         found: list[np.ndarray] = [np.empty(0)] * len(rows)
-        for group, b, x_TD in self.each(rows, compute, doing, **batch):
-            for i, x_LD in zip(group, x_TD.split(b.cu_seqlens.diff().tolist()), strict=True):
+        for group, lengths, x_TD in self.each(rows, compute, doing, batch_tokens, key):
+            for i, x_LD in zip(group, x_TD[: sum(lengths)].split(lengths), strict=True):
                 found[i] = x_LD.numpy()
         return found
 
@@ -117,10 +200,10 @@ class Runner:
         model = self.head(SequenceClassifier, task)
 
         def scores(batch: Batch) -> Tensor:
-            pooled_BD = pool(model.model(batch), batch, self.config.classifier_pooling)
+            pooled_BD = self.pool(self.encode(batch), batch, self.config.classifier_pooling)
             return model.classifier(model.head(pooled_BD).float())  # bf16 logits have steps of 1/64 near 3: classes would tie
 
-        return self.vectors(rows, scores, task).reshape(len(rows), self.config.num_labels)
+        return self.vectors(rows, scores, task, key="row_logits").reshape(len(rows), self.config.num_labels)
 
     def token_logits(self, rows: Sequence[Sequence[int]], wanted: type[Classifier], task: str) -> list[np.ndarray]:
         """Scores of each token over the classes, float32 [tokens, classes] for each row.
@@ -129,7 +212,9 @@ class Runner:
             CheckpointError: the model has another head than `wanted`.
         """
         model = self.head(wanted, task)
-        return self.per_token(rows, lambda batch: model.classifier(model.head(model.model(batch)).float()), task)
+        return self.per_token(
+            rows, lambda batch: model.classifier(model.head(self.encode(batch)).float()), task, key="token_logits"
+        )
 
 
 def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:

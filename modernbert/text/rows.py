@@ -1,12 +1,18 @@
 """Texts to rows of token ids that a model can read. What is too long is an error, or cut and reported: never cut in silence."""
 
+import concurrent.futures
+import itertools
 import warnings
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from modernbert.errors import TextError
 from modernbert.text.tokenizer import Tokenizer
 from modernbert.vectors import VectorSettings, prompt_of
+
+FIRST_CHUNK, CHUNK, CHUNKS_AHEAD = 1024, 8192, 2
+"""Texts that are tokenised together: few at first, so that the model can begin; and how many chunks wait for it at most."""
 
 
 class TruncationWarning(UserWarning):
@@ -43,6 +49,46 @@ def rows_of(tokenizer: Tokenizer, texts: Any, *, limit: int, truncate: bool = Fa
     report(too_long, limit, truncate, alone=isinstance(texts, str))
     kept = limit - 1  # and the [SEP]
     return [row[:kept] + row[-1:] if number in too_long else row for number, row in enumerate(rows)]
+
+
+def rows_ahead(
+    tokenizer: Tokenizer, texts: Sequence[Any], *, limit: int, truncate: bool, too_long: dict[int, int]
+) -> Iterator[list[list[int]]]:
+    """As `rows_of`, in chunks, which a thread makes while the caller works on those before; the tokenizer does not hold Python up.
+
+    Args:
+        too_long: takes the tokens of each text that was cut, for the caller to report.
+
+    Raises:
+        TextError: as `rows_of`, once the chunk comes.
+    """
+
+    def make(start: int, end: int) -> list[list[int]]:
+        try:
+            rows = tokenizer.encode(texts[start:end])
+        except TextError:
+            rows_of(tokenizer, texts, limit=limit, truncate=truncate)  # says the same under the text's number among all
+            raise
+        for number, row in enumerate(rows):
+            if len(row) > limit:
+                too_long[start + number] = len(row)
+                rows[number] = row[: limit - 1] + row[-1:]  # and the [SEP]
+        if too_long and not truncate:
+            report(too_long, limit, truncate, alone=False)
+        return rows
+
+    ends = [*range(FIRST_CHUNK, len(texts), CHUNK), len(texts)]
+    with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="tokenise") as thread:
+        places = iter(zip([0, *ends[:-1]], ends, strict=True))
+        coming = deque(thread.submit(make, *place) for place in itertools.islice(places, CHUNKS_AHEAD))
+        try:
+            while coming:
+                rows = coming.popleft().result()
+                coming.extend(thread.submit(make, *place) for place in itertools.islice(places, 1))
+                yield rows
+        finally:
+            for chunk in coming:
+                chunk.cancel()
 
 
 def prompted(

@@ -60,6 +60,8 @@ def test_embed_runs_from_strings_to_vectors(in_this_process, tiny_folder):
     record = inference.inference_record(
         parts=("embed",), sizes=("toy",), repeats=1, device="cpu", texts=["a text", "another"], tokenizer=tiny_folder
     )
-    assert len(record["embed"]["runs"]) == 5 and record["embed"]["tokens"] > 4
+    assert len(record["embed"]["runs"]) == 7 and record["embed"]["tokens"] > 4
     assert record["embed"]["runs"]["modernbert"]["tokens_per_second"]["min"] > 0
+    assert record["embed"]["batch_invariance"]["on"]["vectors_with_another_bit"] == 0
+    assert record["embed"]["batch_invariance"]["off"]["greatest_relative_difference"] < 1e-5
     assert "first vector" in inference.markdown(record)

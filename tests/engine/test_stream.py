@@ -1,0 +1,123 @@
+"""Batches of few shapes on their way through a device, several at once."""
+
+import numpy as np
+import pytest
+import torch
+
+from modernbert.batch import pack
+from modernbert.engine.engine import Engine, load
+from modernbert.engine.runner import Runner
+from modernbert.engine.stream import FILLING, Shape, Stream, batch_of, shape_of, size_of, stage
+from modernbert.errors import TextError
+from modernbert.text.rows import CHUNK, TruncationWarning
+from modernbert.text.tokenizer import Tokenizer
+
+LENGTHS = [[1], [16], [31], [32, 1], [300, 7, 1], [2] * 200, [1500], [4] * 500, [8192, 8192]]
+
+
+@pytest.mark.parametrize("lengths", LENGTHS)
+@pytest.mark.parametrize("fixed", [None, (17_000, 8192)])
+def test_what_fills_a_batch_up_is_rows_of_its_own(lengths, fixed):
+    rows = [[7 + i] * length for i, length in enumerate(lengths)]
+    shape = shape_of(lengths, fixed)
+    staged = torch.zeros(size_of(shape), dtype=torch.int32)
+    stage(rows, shape, staged.numpy())
+    found, wanted = batch_of(staged, shape), pack(rows)
+    real = sum(lengths)
+    assert found.rows == shape.rows and len(found.ids_T) == shape.tokens > real
+    assert found.ids_T[:real].equal(wanted.ids_T) and found.pos_T[:real].equal(wanted.pos_T)
+    assert found.cu_seqlens[: len(rows) + 1].equal(wanted.cu_seqlens)
+    all_lengths = found.cu_seqlens.diff()
+    assert (all_lengths >= 0).all() and all_lengths[len(rows) :].max() <= FILLING
+    assert all_lengths.max() <= shape.max_seqlen and found.cu_seqlens[-1] == shape.tokens
+    assert (found.cu_seqlens[:-1] < shape.tokens).all()  # pooling by a row's first token reads there
+    starts_T = found.cu_seqlens[:-1].repeat_interleave(all_lengths)
+    assert found.pos_T.equal(torch.arange(shape.tokens, dtype=torch.int32) - starts_T)
+
+
+def test_many_batches_have_few_shapes():
+    random = np.random.default_rng(0)
+    few = {shape_of([length]) for length in range(1, 1024)}
+    large = {shape_of(random.integers(2, 300, 210).tolist()).tokens for _ in range(200)}
+    assert len(few) <= 6 and len(large) <= 40
+
+
+def test_results_come_in_the_order_of_the_groups():
+    stream = Stream(torch.device("cpu"))
+    groups = [([i], [[i] * (i + 1)]) for i in range(20)]
+    found = list(stream.each(groups, lambda batch: batch.ids_T[:, None]))
+    assert [numbers for numbers, _, _ in found] == [[i] for i in range(20)]
+    assert all(x[: i + 1].eq(i).all() for i, (_, _, x) in enumerate(found))
+
+
+def test_many_texts_are_tokenised_ahead_and_keep_their_order(tiny_folder):
+    engine = load(tiny_folder, device="cpu")
+    texts = [f"{'word ' * (i % 7)}{i}" for i in range(CHUNK + 1100)]
+    found = engine.embed(texts)
+    some = [0, 5, 1023, 1024, CHUNK, CHUNK + 1, len(texts) - 1]
+    np.testing.assert_allclose(found[some], engine.embed([texts[i] for i in some]), atol=1e-5)  # float32 rounding
+
+
+def test_among_many_texts_the_one_that_is_wrong_is_named_by_its_number(tiny_folder, long_text):
+    engine = load(tiny_folder, device="cpu")
+    number = CHUNK + 7
+    texts = ["x"] * (CHUNK + 10)
+    texts[number] = "\ud800"
+    with pytest.raises(TextError, match=f"text {number} is not valid Unicode"):
+        engine.embed(texts)
+    texts[number] = long_text * 30
+    with pytest.raises(TextError, match=f"text {number} has .* tokens"):
+        engine.embed(texts)
+    with pytest.warns(TruncationWarning, match=f"text {number} lost"):
+        cut = engine.embed(texts, truncate=True)
+    with pytest.warns(TruncationWarning):
+        np.testing.assert_allclose(cut[number], engine.embed(texts[number], truncate=True), atol=1e-5)
+
+
+def _texts(random: np.random.Generator, count: int) -> list[str]:
+    words = ["the", "capital", "of", "France", "is", "Paris", "and", "seven", "days", "make", "a", "week"]
+    return [" ".join(random.choice(words, random.integers(1, 60))) for _ in range(count)]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_a_text_gives_the_same_bits_in_any_batch_where_that_is_asked_for(tiny_folder, pooling):
+    engine = load(tiny_folder, device="cpu", batch_invariant=True)
+    engine.modules = type(engine.modules)(pooling=pooling)
+    random = np.random.default_rng(1)
+    texts = _texts(random, 40)
+    alone = np.stack([engine.embed(text) for text in texts[:5]])
+    together = engine.embed(texts)
+    np.testing.assert_array_equal(alone, together[:5])
+    for _ in range(3):
+        order = random.permutation(len(texts))[: random.integers(2, len(texts))]
+        np.testing.assert_array_equal(engine.embed([texts[i] for i in order]), together[order])
+    np.testing.assert_allclose(together, _plain(engine, pooling).embed(texts), atol=1e-5)
+
+
+def _plain(engine: Engine, pooling: str) -> Engine:
+    return Engine(engine.model, engine.tokenizer, modules=type(engine.modules)(pooling=pooling))
+
+
+def test_rows_and_tokens_are_those_of_plain_batches(tiny_folder):
+    plain = load(tiny_folder, device="cpu")
+    runner = Runner(plain.model, Tokenizer.load(tiny_folder))
+    runner._streams = True
+    rows = [[5] * length for length in (3, 1, 40, 17, 200)]
+    streamed = runner.per_token(rows, runner.encode, "test", 64)
+    for row, found in zip(rows, streamed, strict=True):
+        wanted = plain.model.model(pack([row])).detach().numpy()
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_small_batches_replay_a_graph_with_the_same_vectors(tiny_folder):
+    engine = load(tiny_folder, device="cuda", compile=True)
+    texts = [f"{'word ' * i}Paris" for i in range(12)]
+    first = [engine.embed(text) for text in texts]
+    for _ in range(5):
+        np.testing.assert_allclose([engine.embed(text) for text in texts], first, atol=2e-2)  # bfloat16
+    assert engine._runner.stream._graphs
+
+
+def test_shapes_count_as_equal_when_their_numbers_are():
+    assert shape_of([16]) == Shape(tokens=32, rows=9, max_seqlen=32) == shape_of([9, 2])
