@@ -2,10 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from modernbert.errors import ConfigError
+
+_size = click.option(
+    "--size", type=click.Choice(["base", "tiny"]), default="base", show_default=True, help="Whose epochs, batches and rates."
+)
 
 
 @click.group()
@@ -233,7 +238,8 @@ def _number(text: str) -> int:
 @click.option("--data", required=True, metavar="FOLDER", help="Holds a folder for each set; see docs/finetune.md.")
 @click.option("--out", required=True, metavar="FOLDER", help="Gets jobs, rows, table and picture; goes on where it was.")
 @click.option("--only", metavar="NAMES", default="", help="These sets alone, with commas between.")
-def finetune(model: str, settings: tuple[str, ...], data: str, out: str, only: str) -> None:
+@_size
+def finetune(model: str, settings: tuple[str, ...], data: str, out: str, only: str, size: Literal["base", "tiny"]) -> None:
     """Every supervised set, three seeds, a plain baseline beside each.
 
     KEY=VALUE changes a setting of every job. MODEL may be `none`, for the baselines alone. What is done is not done again.
@@ -245,7 +251,7 @@ def finetune(model: str, settings: tuple[str, ...], data: str, out: str, only: s
     from modernbert.cli.suites import chosen, run
     from modernbert.recipes.suites import development
 
-    run(chosen(development(), settings, only), None if model == "none" else model, data, out, plain_baseline)
+    run(chosen(development(size), settings, only), None if model == "none" else model, data, out, plain_baseline)
 
 
 @bench.command()
@@ -256,7 +262,8 @@ def finetune(model: str, settings: tuple[str, ...], data: str, out: str, only: s
 @click.option(
     "--only", metavar="NAMES", default="mnli,cola,mrpc,stsb,qnli,rte", show_default=True, help="Sets of classes or numbers."
 )
-def peer(folder: Path, settings: tuple[str, ...], data: str, out: str, only: str) -> None:
+@_size
+def peer(folder: Path, settings: tuple[str, ...], data: str, out: str, only: str, size: Literal["base", "tiny"]) -> None:
     """Another library's encoder (a BERT in FOLDER), fine-tuned by our loop with our recipes.
 
     \b
@@ -266,7 +273,7 @@ def peer(folder: Path, settings: tuple[str, ...], data: str, out: str, only: str
     from modernbert.cli.suites import chosen
     from modernbert.recipes.suites import development
 
-    click.echo(markdown(peer_record(chosen(development(), settings, only), folder, data, out)))
+    click.echo(markdown(peer_record(chosen(development(size), settings, only), folder, data, out)))
 
 
 @bench.command()

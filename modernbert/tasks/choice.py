@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,7 +17,7 @@ from modernbert.errors import DataError
 from modernbert.model.heads import MultipleChoice
 from modernbert.tasks import metrics
 from modernbert.tasks.sequence import encode_texts
-from modernbert.tasks.task import Encoded, Example, Row, cell, checked_text, text_of, with_names
+from modernbert.tasks.task import Encoded, Example, Row, cell, checked_text, tensor_on, text_of, with_names
 from modernbert.text.tokenizer import Tokenizer
 
 
@@ -60,7 +59,7 @@ class ChoiceTask:
     def loss(self, model: nn.Module, batch: Batch, examples: Sequence[Example]) -> Tensor:
         """Cross-entropy over the choices."""
         logits_BC = model(batch, self.count).float()
-        labels_B = torch.tensor([example.label for example in examples], device=logits_BC.device)
+        labels_B = tensor_on(logits_BC.device, [example.label for example in examples])
         return F.cross_entropy(logits_BC, labels_B, reduction="sum")
 
     def answers(self, model: nn.Module, batch: Batch, examples: Sequence[Example]) -> list[np.ndarray]:

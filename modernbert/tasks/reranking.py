@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,7 +17,7 @@ from modernbert.errors import DataError
 from modernbert.model.heads import SequenceClassifier
 from modernbert.tasks.ranking import METRICS, order_of, ranking_scores
 from modernbert.tasks.sequence import encode_texts
-from modernbert.tasks.task import Encoded, Example, Row, checked_text, number_of, text_of, with_names
+from modernbert.tasks.task import Encoded, Example, Row, checked_text, number_of, tensor_on, text_of, with_names
 from modernbert.text.tokenizer import Tokenizer
 
 ACTIVATION = {"activation_fn": "torch.nn.modules.activation.Sigmoid", "version": "3.0.0"}
@@ -80,7 +79,7 @@ class RerankTask:
     def loss(self, model: nn.Module, batch: Batch, examples: Sequence[Example]) -> Tensor:
         """Sum of binary cross-entropies, or of cross-entropies over lists (Cao et al. 2007, ListNet's top one)."""
         scores_B = model(batch)[:, 0].float()
-        right_B = torch.tensor([float(grade > 0) for example in examples for grade in example.label], device=scores_B.device)
+        right_B = tensor_on(scores_B.device, [float(grade > 0) for example in examples for grade in example.label])
         if self.objective == "binary":
             return F.binary_cross_entropy_with_logits(scores_B, right_B, reduction="sum")
         lengths = [len(example.rows) for example in examples]

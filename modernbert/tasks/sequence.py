@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,7 +16,19 @@ from modernbert.config import ModelConfig
 from modernbert.errors import ConfigError, DataError
 from modernbert.model.heads import SequenceClassifier
 from modernbert.tasks import metrics
-from modernbert.tasks.task import Encoded, Example, Row, cell, name_of, number_in, number_of, ordered, text_of, with_names
+from modernbert.tasks.task import (
+    Encoded,
+    Example,
+    Row,
+    cell,
+    name_of,
+    number_in,
+    number_of,
+    ordered,
+    tensor_on,
+    text_of,
+    with_names,
+)
 from modernbert.text.tokenizer import Tokenizer
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
@@ -80,7 +91,7 @@ class SequenceTask:
     def loss(self, model: nn.Module, batch: Batch, examples: Sequence[Example]) -> Tensor:
         """Cross-entropy, binary cross-entropy of each label, or squared error."""
         logits_BC = model(batch).float()
-        labels = torch.tensor([example.label for example in examples], device=logits_BC.device)
+        labels = tensor_on(logits_BC.device, [example.label for example in examples])
         if self.problem_type == "single_label_classification":
             return F.cross_entropy(logits_BC, labels, reduction="sum")
         if self._many:

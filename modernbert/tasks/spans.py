@@ -17,7 +17,7 @@ from modernbert.config import ModelConfig
 from modernbert.errors import DataError
 from modernbert.model.heads import QuestionAnswerer
 from modernbert.tasks import metrics
-from modernbert.tasks.task import Encoded, Example, Row, cell, text_of
+from modernbert.tasks.task import Encoded, Example, Row, cell, tensor_on, text_of
 from modernbert.text.tokenizer import EncodedText, Tokenizer
 
 CHUNK = 256
@@ -80,7 +80,7 @@ class SpanTask:
 
     def loss(self, model: nn.Module, batch: Batch, examples: Sequence[Example]) -> Tensor:
         """Cross-entropy of the first and of the last token, over the tokens of the row; `[CLS]` stands for nowhere."""
-        labels_2B = torch.tensor([example.label for example in examples], device=batch.device).T
+        labels_2B = tensor_on(batch.device, [example.label for example in examples]).T
         return torch.stack([choice_loss(x_T, batch, at_B) for x_T, at_B in zip(model(batch), labels_2B, strict=True)]).sum()
 
     def answers(self, model: nn.Module, batch: Batch, examples: Sequence[Example]) -> list[np.ndarray]:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,7 +17,7 @@ from modernbert.errors import ConfigError, DataError
 from modernbert.model.heads import TokenClassifier
 from modernbert.model.losses import IGNORE
 from modernbert.tasks import metrics
-from modernbert.tasks.task import Encoded, Example, Row, cell, checked_text, name_of, number_in, with_names
+from modernbert.tasks.task import Encoded, Example, Row, cell, checked_text, name_of, number_in, tensor_on, with_names
 from modernbert.text.tokenizer import EncodedWords, Tokenizer
 
 
@@ -66,7 +65,7 @@ class TaggingTask:
     def loss(self, model: nn.Module, batch: Batch, examples: Sequence[Example]) -> Tensor:
         """Cross-entropy at the first token of each word."""
         logits_TC = model(batch).float()
-        labels_T = torch.tensor([label for example in examples for label in example.label], device=logits_TC.device)
+        labels_T = tensor_on(logits_TC.device, [label for example in examples for label in example.label])
         return F.cross_entropy(logits_TC, labels_T, ignore_index=IGNORE, reduction="sum")
 
     def answers(self, model: nn.Module, batch: Batch, examples: Sequence[Example]) -> list[np.ndarray]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from modernbert.batch import Batch
@@ -80,6 +81,11 @@ class Task(Protocol):
 
     def score(self, rows: Sequence[Row], examples: Sequence[Example], answers: Sequence[np.ndarray]) -> dict[str, float]:
         """How good the answers are, by metric."""
+
+
+def tensor_on(device: torch.device, values: Sequence[Any]) -> Tensor:
+    """Labels as a tensor on a device; a GPU's work goes on meanwhile, where `torch.tensor(…, device=…)` waits for it to end."""
+    return torch.tensor(values).to(device, non_blocking=True)
 
 
 def with_names(config: ModelConfig, labels: Sequence[str], problem_type: str | None = None) -> ModelConfig:

@@ -220,7 +220,7 @@ def train_once(job: Job, learning_rate: float, seed: int, start: nn.Module | Non
         for number, group in enumerate(groups, start=1):
             part = [mine[i] for i in group]
             with world.without_sync(parallel) if number < len(groups) else contextlib.nullcontext():
-                loss = task.loss(parallel, pack_examples(part).to(world.device), part) * share
+                loss = task.loss(parallel, pack_examples(part).to(world.device, non_blocking=True), part) * share
                 loss.backward()
             log.add(loss.detach() / world.size)
         rate = wsd(

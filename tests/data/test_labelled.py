@@ -65,6 +65,14 @@ def test_a_set_is_there_when_all_its_files_are(tmp_path):
     assert source.is_in(tmp_path)
 
 
+def test_a_set_without_files_is_made_and_its_dev_rows_are_not_its_training_rows(tmp_path):
+    source = Source(train="", dev="", lookups=60, longest_lookup=4)
+    train, dev = map(read, write_rows(source, tmp_path, tmp_path / "out"))
+    assert source.is_in(tmp_path) and (len(train), len(dev)) == (60, 3)
+    assert {len(json.loads(row["context"])) for row in train} == {2, 3, 4}
+    assert not {row["question"] for row in train} & {row["question"] for row in dev}
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_the_words_of_an_entity_are_the_words_of_its_characters(seed):
     """Random texts and spans: the tagged words, joined, are what the characters hold."""

@@ -165,11 +165,20 @@ def test_the_glue_suite_hands_mnli_over_to_the_three_small_tasks():
 
 
 def test_every_member_of_a_suite_has_a_name_of_its_own_and_follows_what_it_begins_from():
-    for members in (glue(), development()):
+    for members in (glue(), development(), development("tiny")):
         names = [member.name for member in members]
         assert len(set(names)) == len(names)
         assert all(member.begins_from in (None, *names[:place]) for place, member in enumerate(members))
     assert len(development()) == 31 and all(member.config.seeds == (0, 1, 2) for member in development())
+
+
+def test_tiny_trains_on_the_same_sets_as_base_and_on_two_to_begin_from():
+    base, tiny = ({member.name: member for member in development(size)} for size in ("base", "tiny"))
+    assert set(tiny) - set(base) == {"squads", "lookups"} and set(base) <= set(tiny)
+    for name, member in base.items():
+        assert (tiny[name].config.task, tiny[name].sources) == (member.config.task, member.sources)
+        if not member.zero_shot:
+            assert tiny[name].config.learning_rates[0] >= 2 * member.config.learning_rates[0]
 
 
 @pytest.mark.parametrize("name", [member.name for member in glue()])
