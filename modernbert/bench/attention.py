@@ -26,13 +26,13 @@ from modernbert.engine.hardware import choose_device
 from modernbert.errors import HardwareError
 from modernbert.kernels import attention_window
 from modernbert.kernels.attention import BACKENDS
-from modernbert.kernels.attention_flash import cudnn_runs_on, fa3_runs_on, flash_runs_on
+from modernbert.kernels.attention_flash import flash_runs_on
 from modernbert.kernels.attention_window import TILES, Tiles, window_runs_on
 from modernbert.kernels.rope import rotary_tables
 
 TOKENS, HEADS, HEAD_DIM, WINDOW = 65_536, 12, 64, 64
-RUNS_ON = {"window": window_runs_on, "flash": flash_runs_on, "fa3": fa3_runs_on, "cudnn": cudnn_runs_on}
-"""Contestants, each with its rotation, and whether they run on a tensor. The last two know whole rows only."""
+RUNS_ON = {"window": window_runs_on, "flash": flash_runs_on}
+"""Contestants, each with its rotation, and whether they run on a tensor."""
 CANDIDATES = [
     Tiles(own=own, step=step, warps=warps, stages=stages, register_cap=cap)
     for own, step, warps, stages, cap in (

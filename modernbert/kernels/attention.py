@@ -16,16 +16,13 @@ from torch import Tensor
 
 from modernbert.errors import HardwareError
 from modernbert.kernels.attention_banded import attention_banded
-from modernbert.kernels.attention_flash import attention_cudnn, attention_fa3, attention_flash, attention_whole, flash_runs_on
+from modernbert.kernels.attention_flash import attention_flash, flash_runs_on
 from modernbert.kernels.attention_reference import attention_reference
 from modernbert.kernels.attention_window import attention_window, window_runs_on
 
 BACKENDS: dict[str, Callable[..., Tensor]] = {
     "window": attention_window,  # our Triton kernels, rotation within: CUDA, Ampere or newer
-    "whole": attention_whole,  # the likely fastest of the four for whole rows, by their length; not measured as a whole, so never chosen
-    "flash": attention_flash,  # PyTorch's own varlen FlashAttention-2: CUDA, Ampere or newer, bf16 or fp16
-    "fa3": attention_fa3,  # FlashAttention-3's forward pass from `fa3-fwd`: Hopper, bf16, whole rows
-    "cudnn": attention_cudnn,  # cuDNN's, which comes with PyTorch: Hopper or newer, bf16 or fp16, whole rows
+    "flash": attention_flash,  # PyTorch's own varlen FlashAttention, or the package fa3-fwd: CUDA, Ampere or newer, bf16 or fp16
     "banded": attention_banded,  # plain PyTorch, cost T·window in local layers: CPU, older GPUs, Apple, fp32 anywhere
     "reference": attention_reference,  # dense T × T: slow, plain, and the truth that the others are tested against
 }

@@ -13,11 +13,12 @@ Source: Shazeer 2020 (arXiv 2002.05202); the first half is activated, with the e
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float8e4m3fn
 from torch import Tensor
 from torch.nn import functional as F
 
 from modernbert.kernels.compiled import HERE, INTERPRETED, triton_runs_on
+from modernbert.kernels.linear_fp8 import quantize_rows_fp8
 
 if HERE:
     from modernbert.kernels import geglu_triton as kernels
@@ -34,6 +35,28 @@ def geglu(u_TJ: Float[Tensor, "T J"]) -> Float[Tensor, "T I"]:
     """
     activated_TI, gate_TI = u_TJ.chunk(2, dim=-1)
     return F.gelu(activated_TI) * gate_TI
+
+
+def geglu_fp8(u_TJ: Float[Tensor, "T J"]) -> tuple[Float8e4m3fn[Tensor, "T I"], Float[Tensor, "T 1"]]:
+    """`quantize_rows_fp8(geglu(u))`; on a GPU in one pass, where `torch.compile` makes two of the row's largest and its quotients."""
+    return _geglu_fp8(u_TJ) if triton_runs_on(u_TJ) else quantize_rows_fp8(geglu(u_TJ))
+
+
+@torch.library.custom_op("modernbert::geglu_fp8", mutates_args=())
+def _geglu_fp8(u: Tensor) -> tuple[Tensor, Tensor]:
+    tokens, inside = len(u), u.shape[1] // 2
+    h, scale = u.new_empty(tokens, inside, dtype=torch.float8_e4m3fn), u.new_empty(tokens, 1, dtype=torch.float32)
+    if tokens:
+        columns = 1 << (inside - 1).bit_length()
+        with torch.cuda.device_of(u):
+            kernels.forward_fp8[(tokens,)](u.contiguous(), h, scale, tokens, inside, columns, num_warps=4)
+    return h, scale
+
+
+@_geglu_fp8.register_fake
+def _(u: Tensor) -> tuple[Tensor, Tensor]:
+    tokens, inside = len(u), u.shape[1] // 2
+    return u.new_empty(tokens, inside, dtype=torch.float8_e4m3fn), u.new_empty(tokens, 1, dtype=torch.float32)
 
 
 def geglu_mlp_reference(

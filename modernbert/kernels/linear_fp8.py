@@ -58,13 +58,21 @@ def linear_fp8_reference(
 def linear_fp8(
     x_TI: Float[Tensor, "T I"], weight_OI: Float8e4m3fn[Tensor, "O I"], scale_O1: Float[Tensor, "O 1"]
 ) -> Float[Tensor, "T O"]:
-    """What the reference defines, on the tensor cores of a GPU where they can; in bfloat16.
+    """What the reference defines, on the tensor cores of a GPU where they can."""
+    return product_fp8(*quantize_rows_fp8(x_TI), weight_OI, scale_O1).to(x_TI.dtype)
+
+
+def product_fp8(
+    x_TI: Float8e4m3fn[Tensor, "T I"],
+    scale_T1: Float[Tensor, "T 1"],
+    weight_OI: Float8e4m3fn[Tensor, "O I"],
+    scale_O1: Float[Tensor, "O 1"],
+) -> Float[Tensor, "T O"]:
+    """The product of quantised rows; in bfloat16 from a GPU that has it, else in float32.
 
     The tensor cores sum with 14 bits of mantissa (`use_fast_accum`): up to 20 % faster, and with 1,152 summands far below what
     rounding to 3 bits costs.
     """
     if not fp8_runs_on(x_TI.device):
-        return linear_fp8_reference(x_TI, weight_OI, scale_O1)
-    x_e4m3_TI, scale_T1 = quantize_rows_fp8(x_TI)
-    y_TO = torch._scaled_mm(x_e4m3_TI, weight_OI.T, scale_T1, scale_O1.T, out_dtype=torch.bfloat16, use_fast_accum=True)
-    return y_TO.to(x_TI.dtype)
+        return F.linear(x_TI.float() * scale_T1, weight_OI.float() * scale_O1)
+    return torch._scaled_mm(x_TI, weight_OI.T, scale_T1, scale_O1.T, out_dtype=torch.bfloat16, use_fast_accum=True)

@@ -183,7 +183,6 @@ def test_a_gpu_gets_the_fastest_backend_that_its_layers_have(monkeypatch, capabi
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(compiled, "HERE", True)
     monkeypatch.setattr(compiled, "INTERPRETED", False)
-    monkeypatch.setattr(attention_flash, "_fa3_is_here", lambda: False)
     monkeypatch.setattr(torch.backends.cuda, "flash_sdp_enabled", lambda: flash_enabled)
     monkeypatch.setattr(torch.version, "hip", None)
     with FakeTensorMode():
@@ -192,48 +191,23 @@ def test_a_gpu_gets_the_fastest_backend_that_its_layers_have(monkeypatch, capabi
 
 
 @pytest.mark.parametrize(
-    ("capability", "dtype", "fa3", "wanted"),  # for rows of 100, 1,000 and 8,192 tokens, then for those of 8,192 with gradients
+    ("capability", "dtype", "installed", "wanted"),
     [
-        ((9, 0), torch.bfloat16, True, ["window", "cudnn", "fa3", "cudnn"]),
-        ((9, 0), torch.float16, True, ["window", "cudnn", "cudnn", "cudnn"]),
-        ((10, 0), torch.bfloat16, False, ["window", "cudnn", "cudnn", "cudnn"]),
-        ((8, 0), torch.bfloat16, True, ["window", "flash", "flash", "flash"]),
+        ((9, 0), torch.bfloat16, True, True),
+        ((9, 0), torch.bfloat16, False, False),
+        ((9, 0), torch.float16, True, False),
+        ((8, 0), torch.bfloat16, True, False),
+        ((10, 0), torch.bfloat16, True, False),
     ],
 )
-def test_whole_rows_get_the_fastest_kernels_for_their_length(monkeypatch, capability, dtype, fa3, wanted):
+def test_flash_attention_3_is_for_hopper_in_bf16_where_it_is_installed(monkeypatch, capability, dtype, installed, wanted):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.backends.cuda, "flash_sdp_enabled", lambda: True)
     monkeypatch.setattr(torch.version, "hip", None)
-    monkeypatch.setattr(compiled, "HERE", True)
-    monkeypatch.setattr(compiled, "INTERPRETED", False)
-    monkeypatch.setattr(attention_flash, "_fa3_is_here", lambda: fa3)
+    monkeypatch.setattr(attention_flash, "_FA3_IS_HERE", installed)
     with FakeTensorMode():
         qkv_T3NH = torch.empty(4, 3, HEADS, WIDTH, device="cuda", dtype=dtype)
-        found = [attention_flash.fastest(qkv_T3NH, length, trains=False) for length in (100, 1000, 8192)]
-        assert [*found, attention_flash.fastest(qkv_T3NH, 8192, trains=True)] == wanted
-
-
-def test_whole_on_the_cpu_says_what_it_needs():
-    with pytest.raises(HardwareError, match=r"whole backend needs bf16 or fp16 on a CUDA GPU .*float32 on cpu, window 64"):
-        attend("whole", random_qkv(4), [4], 64)
-
-
-def test_cudnn_on_the_cpu_says_what_it_needs():
-    with pytest.raises(HardwareError, match=r"cudnn backend needs a GPU of Hopper's generation .*float32 on cpu, window None"):
-        attend("cudnn", random_qkv(4), [4], None)
-
-
-@pytest.mark.parametrize(("rows", "longest", "wanted"), [(1, 1, (1, 64)), (9, 65, (10, 128)), (100, 8192, (112, 8192))])
-def test_cudnn_sees_few_shapes_and_the_same_rows(rows, longest, wanted):
-    cu_seqlens = torch.arange(rows + 1, dtype=torch.int32)
-    padded, length = attention_flash._few_shapes(cu_seqlens, longest, rows)
-    assert (len(padded) - 1, length) == wanted
-    assert torch.equal(padded[: rows + 1], cu_seqlens) and (padded[rows + 1 :] == rows).all() and padded.dtype == torch.int32
-
-
-def test_flash_attention_3_on_the_cpu_says_what_it_needs():
-    with pytest.raises(HardwareError, match=r"needs `pip install fa3-fwd`, a Hopper GPU, bf16 and whole rows; .*float32 on cpu"):
-        attend("fa3", random_qkv(4), [4], None)
+        assert attention_flash.fa3_runs_on(qkv_T3NH) == wanted
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -267,13 +241,13 @@ def test_an_unknown_backend_names_the_known_ones():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
-@pytest.mark.parametrize(("backend", "runs_on"), [("fa3", "fa3_runs_on"), ("cudnn", "cudnn_runs_on"), ("whole", "flash_runs_on")])
-def test_kernels_for_whole_rows_agree_with_the_reference_where_they_run(backend, runs_on, lengths):
-    """FlashAttention-3 where it is installed: its gradients are FlashAttention-2's, from its own logsumexp. Tolerance as above."""
+def test_flash_attention_3_agrees_with_the_reference_where_it_runs(monkeypatch, lengths):
+    """Gradients are FlashAttention-2's, from the other's logsumexp. Tolerance as above."""
+    monkeypatch.setattr(attention_flash, "FA3_FROM", 0)
     qkv_T3NH = random_qkv(sum(lengths), "cuda", torch.bfloat16)
-    if not getattr(attention_flash, runs_on)(qkv_T3NH):
-        pytest.skip("not here, or not installed")
-    found = output_and_gradient(backend, qkv_T3NH, lengths, None)
+    if not attention_flash.fa3_runs_on(qkv_T3NH):
+        pytest.skip("not a Hopper GPU, or fa3-fwd is not installed")
+    found = output_and_gradient("flash", qkv_T3NH, lengths, None)
     for one, other in zip(found, output_and_gradient("reference", qkv_T3NH, lengths, None), strict=True):
         scale = max(1.0, other.abs().max().item())
         torch.testing.assert_close(one, other, atol=TOLERANCE[torch.bfloat16] * scale, rtol=0)

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from modernbert.kernels.compiled import triton_runs_on
-from modernbert.kernels.geglu import _mlp, geglu_mlp, geglu_mlp_reference
+from modernbert.kernels.compiled import INTERPRETED, triton_runs_on
+from modernbert.kernels.geglu import _geglu_fp8, _mlp, geglu, geglu_fp8, geglu_mlp, geglu_mlp_reference
+from modernbert.kernels.linear_fp8 import quantize_rows_fp8
 
 pytest.importorskip("triton")
 
@@ -40,3 +41,27 @@ def test_output_and_gradients_are_those_of_the_definition(device, dtype, tokens,
 def test_pytorch_finds_the_operator_well_formed():
     given = [x.requires_grad_() for x in random_mlp("cuda" if torch.cuda.is_available() else "cpu", torch.float32, 9, 32, 48)]
     torch.library.opcheck(_mlp, tuple(given))
+
+
+@pytest.mark.parametrize(("device", "dtype"), DEVICES)
+@pytest.mark.parametrize(("tokens", "inside"), [(0, 48), (1, 48), (33, 200)])
+def test_the_quantised_product_is_that_of_the_definition(device, dtype, tokens, inside):
+    """Within half a step of e4m3, a sixteenth of the number. Triton's interpreter loses the carry to the next power of two."""
+    u_TJ = torch.randn(tokens, 2 * inside).to(device, dtype)
+    numbers_TI, scale_T1 = geglu_fp8(u_TJ)
+    assert numbers_TI.dtype == torch.float8_e4m3fn and numbers_TI.shape == (tokens, inside)
+    wanted_TI, wanted_T1 = quantize_rows_fp8(geglu(u_TJ))
+    torch.testing.assert_close(scale_T1, wanted_T1, rtol=TOLERANCE[dtype], atol=0)
+    exact_TI = geglu(u_TJ.float())
+    wrong_TI = (numbers_TI.float() * scale_T1 - exact_TI).abs()
+    carried_TI = INTERPRETED & (torch.frexp(wanted_TI.float()).mantissa.abs() == 0.5)
+    assert ((wrong_TI <= (exact_TI.abs() / 16 + scale_T1 * 2**-10) * (1 + TOLERANCE[dtype])) | carried_TI).all()
+
+
+def test_a_token_of_zeros_stays_one():
+    found_TI, scale_T1 = geglu_fp8(torch.zeros(2, 96, device="cuda" if torch.cuda.is_available() else "cpu"))
+    assert not found_TI.float().any() and (scale_T1 > 0).all()
+
+
+def test_pytorch_finds_the_quantised_operator_well_formed():
+    torch.library.opcheck(_geglu_fp8, (torch.randn(9, 96, device="cuda" if torch.cuda.is_available() else "cpu"),))
