@@ -9,9 +9,12 @@ the fewest bytes that must move, at the speed of a large copy, and the products 
 T tokens · N heads · H per head.
 """
 
+import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import itertools
+import multiprocessing
 from collections.abc import Callable
 from typing import Any
 
@@ -137,15 +140,10 @@ def _column(
 
 def _tiles(lengths: list[int], dtype: torch.dtype, device: torch.device, time_of: Callable[..., Any]) -> dict[str, Any]:
     """Each kernel under each choice of tiles, fastest first."""
-    batch, qkv, do, (cos, sin) = _inputs(lengths, dtype, device)
-    common = (qkv.detach(), cos, sin, batch.cu_seqlens)
-    o, lse = attention_window._forward(*common, WINDOW)
-    dqkv, delta = torch.empty_like(qkv), torch.zeros_like(lse)
-    tensors = {
-        "forward": (*common, o, lse),
-        "backward_queries": (*common, o, lse, do, dqkv, delta),
-        "backward_keys": (*common, lse, do, dqkv, delta),
-    }
+    tensors = _tensors(lengths, dtype, device)
+    if device.type == "cuda":
+        with concurrent.futures.ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as processes:
+            list(processes.map(_compile, *zip(*itertools.product(TILES, CANDIDATES), strict=True), itertools.repeat(dtype)))
     found: dict[str, Any] = {}
     for name, kept in TILES.items():
         found[name] = []
@@ -160,6 +158,26 @@ def _tiles(lengths: list[int], dtype: torch.dtype, device: torch.device, time_of
         TILES[name] = kept
         found[name].sort(key=lambda one: one["ms"]["median"] if "ms" in one else float("inf"))
     return found
+
+
+def _compile(name: str, tiles: Tiles, dtype: torch.dtype) -> None:
+    """Leaves a kernel in Triton's cache, in a process of its own, so that all cores compile; tiles that do not fit fail again later."""
+    TILES[name] = tiles
+    with contextlib.suppress(Exception):
+        attention_window.launch(name, _tensors([64], dtype, torch.device("cuda"))[name], WINDOW)
+
+
+def _tensors(lengths: list[int], dtype: torch.dtype, device: torch.device) -> dict[str, tuple[Tensor, ...]]:
+    """What each kernel is given."""
+    batch, qkv, do, (cos, sin) = _inputs(lengths, dtype, device)
+    common = (qkv.detach(), cos, sin, batch.cu_seqlens)
+    o, lse = attention_window._forward(*common, WINDOW)
+    dqkv, delta = torch.empty_like(qkv), torch.zeros_like(lse)
+    return {
+        "forward": (*common, o, lse),
+        "backward_queries": (*common, o, lse, do, dqkv, delta),
+        "backward_keys": (*common, lse, do, dqkv, delta),
+    }
 
 
 def _inputs(lengths: list[int], dtype: torch.dtype, device: torch.device) -> tuple[Batch, Tensor, Tensor, tuple[Tensor, Tensor]]:
