@@ -48,6 +48,7 @@ class Case:
     documents: tuple[float, float] | None = None
     """Mean and standard deviation of the documents' lengths in tokens; None fills every row with one document."""
     micro_batch_tokens: int = 65_536
+    micro_batches: int = 1
     peer_tokens: int = 32_768
     """Tokens of a step of transformers, which holds the scores of every position; 0 leaves it out."""
 
@@ -63,7 +64,9 @@ def _cases() -> dict[str, Case]:
         "17m-packed": Case(
             name="17m, rows of 1,024, documents of 400 ± 300", model=small, length=1024, documents=(400, 300), micro_batch_tokens=131_072
         ),
-        "large": Case(name="large, rows of 1,024, full", model=large, length=1024, peer_tokens=16_384),
+        "large": Case(
+            name="large, rows of 1,024, full", model=large, length=1024, micro_batch_tokens=32_768, micro_batches=2, peer_tokens=16_384
+        ),
     }  # fmt: skip
 
 
@@ -120,6 +123,25 @@ def made_up_shards(folder: str | Path, case: Case, tokens: int) -> Path:
     return Path(folder)
 
 
+def run_of(case: Case, shards: str | Path, out: str | Path, *, steps: int, warm: int, device: str) -> PretrainConfig:
+    """A run of a case's shape: `warm` steps, and `steps` more in ten lines of the log; on a CPU in float32, not compiled."""
+    step_tokens = case.micro_batch_tokens * case.micro_batches
+    return PretrainConfig(
+        model=case.model,
+        shards=(str(shards),),
+        out=str(out),
+        phases=(Phase(tokens=int((steps + warm) * step_tokens * 0.9), length=case.length, mask_rate=MASK_RATE),),
+        optimizer=OptimizerConfig(lr=1e-4),
+        micro_batch_tokens=case.micro_batch_tokens,
+        micro_batches=case.micro_batches,
+        compute_dtype="float32" if device == "cpu" else "bfloat16",
+        compile=device != "cpu",
+        device=device,
+        save_every_tokens=10**15,
+        log_every_steps=max(1, steps // 10),
+    )
+
+
 def markdown(record: dict[str, Any]) -> str:
     """The record as a table."""
     lines = [
@@ -143,25 +165,11 @@ def measure(
     on_gpu = torch.cuda.is_available() and device != "cpu"
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        source = shards or made_up_shards(
-            folder / "shards", case, max(1 << 22, 8 * case.micro_batch_tokens) if on_gpu else 1 << 15
-        )
-        config = PretrainConfig(
-            model=case.model,
-            shards=(str(source),),
-            out=str(folder / "run"),
-            phases=(Phase(tokens=int((steps + warm) * case.micro_batch_tokens * 0.9), length=case.length, mask_rate=MASK_RATE),),
-            optimizer=OptimizerConfig(lr=1e-4),
-            micro_batch_tokens=case.micro_batch_tokens,
-            compute_dtype="bfloat16" if on_gpu else "float32",
-            compile=on_gpu,
-            device=device,
-            save_every_tokens=10**15,
-            log_every_steps=max(1, steps // 10),
-            **changes,  # type: ignore[arg-type]
-        )
+        tokens = max(1 << 22, 8 * case.micro_batch_tokens) if on_gpu else 1 << 15
+        source = shards or made_up_shards(folder / "shards", case, tokens)
+        config = run_of(case, source, folder / "run", steps=steps, warm=warm, device=device if on_gpu else "cpu")
         _forget_peak()
-        pretrain(config)
+        pretrain(dataclasses.replace(config, **changes))  # type: ignore[arg-type]
         lines = [line for line in read_log(folder / "run")[0] if line["step"] > warm]
         peak = _peak_gib()
     speeds = [line["tokens_per_second"] for line in lines]
@@ -182,21 +190,26 @@ def _transformers(case: Case, steps: int, warm: int, device: torch.device) -> di
     config = transformers.ModernBertConfig.from_dict(case.model.to_json(), attn_implementation="sdpa")
     model = transformers.ModernBertForMaskedLM(config).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=device.type == "cuda")
-    rows = max(1, case.peer_tokens // case.length)
+    rng, room = np.random.default_rng(0), case.length - SPECIALS
+    mean, spread = case.documents or (room, 0)
+    rows = max(1, int(case.peer_tokens / (mean + SPECIALS)))
     _forget_peak()
-    seconds = []
+    speeds = []
     for _ in range(warm + steps):
-        ids_BL = torch.randint(case.model.vocab_size - 100, (rows, case.length), device=device)
-        labels_BL = ids_BL.masked_fill(torch.rand(ids_BL.shape, device=device) > MASK_RATE, IGNORE)
+        lengths = SPECIALS + rng.normal(mean, spread, rows).clip(min(16, room), room).astype(int)
+        ids_BL = torch.randint(case.model.vocab_size - 100, (rows, int(lengths.max())), device=device)
+        there_BL = torch.arange(ids_BL.shape[1], device=device) < torch.from_numpy(lengths).to(device)[:, None]
+        chosen_BL = (torch.rand(ids_BL.shape, device=device) < MASK_RATE) & there_BL
+        labels_BL = ids_BL.masked_fill(~chosen_BL, IGNORE)
         began = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            loss = model(input_ids=ids_BL, labels=labels_BL).loss
+            loss = model(input_ids=ids_BL, attention_mask=there_BL.long() if spread else None, labels=labels_BL).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         loss.item()  # waits for the device
-        seconds.append(time.perf_counter() - began)
-    return {"tokens_per_second": summary([rows * case.length / s for s in seconds[warm:]]), "peak_gib": _peak_gib()}
+        speeds.append(int(lengths.sum()) / (time.perf_counter() - began))
+    return {"tokens_per_second": summary(speeds[warm:]), "peak_gib": _peak_gib()}
 
 
 def _forget_peak() -> None:
