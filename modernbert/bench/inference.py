@@ -15,6 +15,7 @@ of it, cut to 16 … maximum, in random order. The roofline of a column is the t
 """
 
 import concurrent.futures
+import contextlib
 import json
 import multiprocessing
 import os
@@ -39,6 +40,9 @@ from modernbert.text.tokenizer import Tokenizer
 PARTS = ("encoder", "latency", "accuracy", "peers", "embed")
 BATCH_TOKENS = 65_536
 """Tokens of a full batch: 128 rows of 512, 8 of 8,192."""
+THEIR_SHARE = 10
+"""sentence-transformers encodes the first of so many parts of the texts, since all of them would take it a minute a time."""
+
 COLUMNS: Columns = {
     "512 fixed": (512, False),
     "512 variable": (512, True),
@@ -119,7 +123,8 @@ def _embed(texts: list[str], tokenizer: Path | None, size: str, device: str, rep
         model = Embedder(config)
         init_weights(model, config, torch.Generator().manual_seed(0))
         save_model(model, config, folder, tokenizer=Tokenizer.load(tokenizer))
-        tokens = sum(map(len, Tokenizer.load(tokenizer).encode(texts)))
+        lengths = [len(row) for row in Tokenizer.load(tokenizer).encode(texts)]
+        tokens, some = sum(lengths), len(texts) // THEIR_SHARE or len(texts)
         common = (folder, texts, tokens, device, repeats)
         runs: dict[str, Any] = {
             "modernbert": _alone(measures.ours_embeds, *common),
@@ -129,15 +134,15 @@ def _embed(texts: list[str], tokenizer: Path | None, size: str, device: str, rep
         for implementation in ("sdpa", "flash_attention_2"):
             for rows in (32, 128):
                 name = f"sentence-transformers, {implementation}, batch_size={rows}"
-                runs[name] = _alone(
-                    measures.theirs_embeds, folder, texts, tokens, device, max(1, repeats // 5), implementation, rows
-                )
+                given = (folder, texts[:some], sum(lengths[:some]), device, repeats, implementation, rows)
+                runs[name] = _alone(measures.theirs_embeds, *given)
         first = [_alone(measures.first_vector, folder, device) for _ in range(3)]
         many = [_alone(measures.first_vector, folder, device, texts[:4096], True) for _ in range(3)]
         bits = _alone(measures.invariance, folder, texts[:1000], device)
     return {
         "texts": len(texts),
         "tokens": tokens,
+        "texts_of_sentence_transformers": some,
         "cores": os.cpu_count(),
         "runs": runs,
         "first_vector_s": first,
@@ -196,7 +201,41 @@ def _cell(found: dict[str, Any], roofline: dict[str, Any] | None = None) -> str:
 
 
 def write(record: dict[str, Any], folder: Path) -> None:
-    """Writes the record, and its tables, into a folder."""
+    """Writes the record, its tables, and a picture of the speeds into a folder; no picture where matplotlib is not installed."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "inference.json").write_text(json.dumps(record, indent=1) + "\n")
     (folder / "inference.md").write_text(markdown(record) + "\n")
+    with contextlib.suppress(ImportError):
+        _draw(record, folder / "inference.png")
+
+
+def _draw(record: dict[str, Any], path: Path) -> None:
+    """For each column of `encoder` a bar for each contestant, from the least to the most measured; the roofline as a line above them."""
+    from matplotlib.figure import Figure  # without pyplot: no window, no global state
+
+    tables = record.get("encoder", {})
+    if not tables:
+        return
+    figure = Figure(figsize=(8, 3.2 * len(tables)), layout="constrained")
+    for axes, (size, contestants) in zip(figure.subplots(len(tables), squeeze=False)[:, 0], tables.items(), strict=True):
+        shown = {name: found for name, found in contestants.items() if "failed" not in found}
+        columns = list(next(iter(shown.values()), {}))
+        width = 0.8 / max(1, len(shown))
+        for number, (name, found) in enumerate(shown.items()):
+            speeds = [found[column].get("tokens_per_second", dict.fromkeys(("median", "min", "max"), 0.0)) for column in columns]
+            heights, least, most = ([speed[key] / 1e3 for speed in speeds] for key in ("median", "min", "max"))
+            spread = (
+                [h - low for h, low in zip(heights, least, strict=True)],
+                [m - h for m, h in zip(most, heights, strict=True)],
+            )
+            places = [place + (number - (len(shown) - 1) / 2) * width for place in range(len(columns))]
+            axes.bar(places, heights, width, yerr=spread, label=name, error_kw={"linewidth": 0.8, "ecolor": "0.3"})
+        for place, column in enumerate(columns):
+            bound = record["roofline"][size][column]["roofline_tokens_per_second"] / 1e3
+            axes.plot([place - 0.42, place + 0.42], [bound, bound], color="0.2", linestyle=":", linewidth=1)
+        axes.set_xticks(range(len(columns)), columns)
+        axes.set(title=f"{size}, {record['device']}; dotted: products and attention alone, bf16", ylabel="thousand tokens/s")
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_axisbelow(True)
+        axes.legend(frameon=False, fontsize="small")
+    figure.savefig(path, dpi=110)

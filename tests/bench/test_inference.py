@@ -38,6 +38,7 @@ def test_every_part_gives_its_table_at_toy_size(tmp_path, monkeypatch, in_this_p
     )
     inference.write(record, tmp_path)
     assert json.loads((tmp_path / "inference.json").read_text())["encoder"].keys() == {"toy"}
+    assert (tmp_path / "inference.png").read_bytes()[:4] == b"\x89PNG"
     table = (tmp_path / "inference.md").read_text()
     assert table.count("| modernbert |") == 3 and "512 variable" in table and "8,192" not in table
     accuracy = record["accuracy"]["toy"]
