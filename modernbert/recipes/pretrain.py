@@ -89,6 +89,22 @@ def tiny() -> PretrainConfig:
     )
 
 
+def race() -> PretrainConfig:
+    """The shortest way that is known to 0.75 bits per masked byte (dev/RECORDS.md, race 1): `tiny` in one phase of short rows, which
+    compiles once, with an early decay to zero and few masks, as the evaluation has.
+    """
+    model = tiny()
+    first = dataclasses.replace(
+        model.phases[0],
+        tokens=500_000_000,
+        mask_rate=0.2,
+        warmup_tokens=8_000_000,
+        decay_tokens=375_000_000,
+        decay_shape="linear",
+    )
+    return dataclasses.replace(model, out="runs/race", shards=("text",), phases=(first,), save_every_tokens=10**15)
+
+
 def domain() -> PretrainConfig:
     """Goes on training a masked language model on your own texts, before it is fine-tuned for a task of theirs (Gururangan et al.
     2020, arXiv 2004.10964). With shards of the model's own tokenizer all of it goes on; with those of another its vocabulary is swapped.
