@@ -251,3 +251,15 @@ def test_flash_attention_3_agrees_with_the_reference_where_it_runs(monkeypatch, 
     for one, other in zip(found, output_and_gradient("reference", qkv_T3NH, lengths, None), strict=True):
         scale = max(1.0, other.abs().max().item())
         torch.testing.assert_close(one, other, atol=TOLERANCE[torch.bfloat16] * scale, rtol=0)
+
+
+def test_flash_attention_keeps_the_packed_qkv_and_its_result_for_the_way_back_and_nothing_turned():
+    """Counted on tensors without storage: 8 numbers a token and head dimension would be with turned queries and keys, 4 without."""
+    qkv_T3NH = torch.empty(96, 3, 2, 64, dtype=torch.bfloat16, device="meta", requires_grad=True)
+    cos_LK, sin_LK = (torch.empty(96, 32, device="meta") for _ in range(2))
+    whole = torch.empty(96, dtype=torch.int32, device="meta"), torch.empty(2, dtype=torch.int32, device="meta")
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        o_TNH, _ = attention_flash._forward(qkv_T3NH, cos_LK, sin_LK, *whole, 96, attention_flash.WHOLE)
+        assert sum(x.numel() for x in kept if x.dtype == torch.bfloat16) == 96 * 4 * 2 * 64
+    assert torch.autograd.grad(o_TNH.sum(), qkv_T3NH)[0].shape == qkv_T3NH.shape

@@ -11,7 +11,7 @@ import torch
 
 from modernbert.batch import pack
 from modernbert.errors import HardwareError
-from modernbert.kernels import attention_flash, attention_window
+from modernbert.kernels import attention_window
 from modernbert.kernels.attention import attention
 from modernbert.kernels.attention_window import Tiles, window_runs_on
 from modernbert.kernels.compiled import INTERPRETED
@@ -93,19 +93,6 @@ def test_the_kernels_agree_with_the_reference(monkeypatch, device, lengths, wind
     cut(monkeypatch, own, step)
     case = random_case(lengths, 2, width, device, dtype)
     assert_close(*(output_and_gradient(backend, lengths, window, *case) for backend in ("window", "reference")))
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_short_whole_rows_go_through_the_window_kernels_and_back(monkeypatch, device):
-    """What the backend for whole rows does with them, asked for by name."""
-    cut(monkeypatch, 64, 64)
-    lengths = [70, 1, 40]
-    qkv_T3NH, do_TNH = random_case(lengths, 2, 64, device)
-    batch, tables = pack([[0] * length for length in lengths]).to(device), exact_tables(70, 64, device)
-    place = (*tables, batch.pos_T, batch.cu_seqlens, batch.max_seqlen)
-    o_TNH, _, _ = attention_flash._forward(qkv_T3NH, *place, attention_flash.WHOLE, "window")
-    found = (o_TNH, torch.autograd.grad(o_TNH, qkv_T3NH, do_TNH)[0])
-    assert_close(found, output_and_gradient("reference", lengths, None, qkv_T3NH, do_TNH))
 
 
 @pytest.mark.parametrize("device", DEVICES)
