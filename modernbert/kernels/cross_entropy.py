@@ -23,6 +23,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from modernbert.kernels.compiled import HERE, INTERPRETED, triton_runs_on
+
+if HERE:
+    from modernbert.kernels import softmax_triton as kernels
+
 IGNORE = -100
 """Label of a position that fills up a batch's constant shape and counts for nothing."""
 
@@ -99,23 +104,10 @@ class _Chunked(torch.autograd.Function):
         x_grads: list[Tensor] = []
         weight_grad_VD, bias_grad_V = (torch.zeros_like(p) if wanted else None for p in (weight_VD, bias_V))
         for x_CD, labels_C in zip(x_MD.split(chunk), labels_M.split(chunk), strict=True):
-            scores_CV = F.linear(x_CD, w_VD, b_V).to(_exact(x_MD))
-            counts_C1, at_C1 = (labels_C != IGNORE)[:, None], labels_C.clamp(min=0)[:, None]
-            largest_C1, guess_C1 = scores_CV.max(-1, keepdim=True)
-            own_C1 = scores_CV.gather(-1, at_C1)
-            g_CV = scores_CV.sub_(largest_C1).exp_()
-            total_C1 = g_CV.sum(-1, keepdim=True)
-            log_z_C1 = largest_C1 + total_C1.log()
-            loss = loss + ((log_z_C1 - own_C1 + z_loss * log_z_C1.square()) * counts_C1).sum()
-            right = right + (guess_C1[:, 0] == labels_C).sum()
+            loss_C, right_C, g_CV = softmax_gradient(F.linear(x_CD, w_VD, b_V), labels_C, z_loss, wanted)
+            loss, right = loss + loss_C.sum(), right + right_C.sum()
             if weight_grad_VD is not None and bias_grad_V is not None:
-                g_CV *= (1 + 2 * z_loss * log_z_C1) * counts_C1 / total_C1
-                if torch.compiler.is_compiling():  # fused into the pass over g; a scatter would need all of it in float32 first
-                    own_CV = (torch.arange(len(weight_VD), device=x_MD.device) == at_C1) & counts_C1
-                    g_CV = g_CV - own_CV.to(g_CV.dtype)
-                else:
-                    g_CV.scatter_add_(-1, at_C1, -counts_C1.to(g_CV.dtype))
-                bias_grad_V += g_CV.sum(0)
+                bias_grad_V += g_CV.sum(0, dtype=_exact(x_MD))
                 g_CV = g_CV.to(x_MD.dtype)
                 x_grads.append(g_CV @ w_VD)
                 weight_grad_VD += g_CV.T @ x_CD
@@ -128,6 +120,56 @@ class _Chunked(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
         x_MD, weight_VD, bias_V = ((made * grad).to(made.dtype) for made in ctx.saved_tensors)
         return x_MD, weight_VD, bias_V, None, None, None, None
+
+
+def softmax_gradient(scores_CV: Tensor, labels_C: Tensor, z_loss: float, wanted: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Each position's loss, whether its first guess is right (0 or 1), and if `wanted` the gradient of its scores; by a kernel where
+    one runs."""
+    if triton_runs_on(scores_CV):
+        return _softmax_gradient(scores_CV, labels_C, z_loss, wanted)
+    return softmax_gradient_reference(scores_CV, labels_C, z_loss, wanted)
+
+
+def softmax_gradient_reference(scores_CV: Tensor, labels_C: Tensor, z_loss: float, wanted: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The definition, without a copy where scores are exact already."""
+    scores_CV = scores_CV.to(_exact(scores_CV))
+    counts_C1, at_C1 = (labels_C != IGNORE)[:, None], labels_C.clamp(min=0)[:, None]
+    largest_C1, guess_C1 = scores_CV.max(-1, keepdim=True)
+    own_C1 = scores_CV.gather(-1, at_C1)
+    g_CV = scores_CV.sub_(largest_C1).exp_()
+    total_C1 = g_CV.sum(-1, keepdim=True)
+    log_z_C1 = largest_C1 + total_C1.log()
+    loss_C1 = (log_z_C1 - own_C1 + z_loss * log_z_C1.square()) * counts_C1
+    if wanted:
+        g_CV *= (1 + 2 * z_loss * log_z_C1) * counts_C1 / total_C1
+        if torch.compiler.is_compiling():  # fused into the pass over g; a scatter would need all of it in float32 first
+            own_CV = (torch.arange(g_CV.shape[1], device=g_CV.device) == at_C1) & counts_C1
+            g_CV = g_CV - own_CV.to(g_CV.dtype)
+        else:
+            g_CV.scatter_add_(-1, at_C1, -counts_C1.to(g_CV.dtype))
+    return loss_C1[:, 0], (guess_C1[:, 0] == labels_C).long(), g_CV
+
+
+@torch.library.custom_op("modernbert::softmax_gradient", mutates_args=())
+def _softmax_gradient(scores: Tensor, labels: Tensor, z_loss: float, wanted: bool) -> tuple[Tensor, Tensor, Tensor]:
+    positions, vocab = scores.shape
+    loss, right, g = _results(scores, labels, wanted)
+    if positions:
+        with torch.cuda.device_of(scores):
+            kernels.softmax_gradient[(positions,)](
+                scores.contiguous(), labels, loss, right, g, z_loss, vocab, IGNORE, wanted, 4096 if INTERPRETED else 2048, num_warps=8
+            )  # fmt: skip
+    return loss, right, g
+
+
+@_softmax_gradient.register_fake
+def _(scores: Tensor, labels: Tensor, z_loss: float, wanted: bool) -> tuple[Tensor, Tensor, Tensor]:
+    return _results(scores, labels, wanted)
+
+
+def _results(scores: Tensor, labels: Tensor, wanted: bool) -> tuple[Tensor, Tensor, Tensor]:
+    loss = scores.new_empty(len(scores), dtype=torch.float32)
+    return loss, torch.empty_like(labels), torch.empty_like(scores) if wanted else scores.new_empty(0)
 
 
 def _exact(x: Tensor) -> torch.dtype:

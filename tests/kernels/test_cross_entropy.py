@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from modernbert.kernels.cross_entropy import IGNORE, linear_cross_entropy, linear_cross_entropy_reference
+from modernbert.kernels.compiled import triton_runs_on
+from modernbert.kernels.cross_entropy import (
+    IGNORE,
+    linear_cross_entropy,
+    linear_cross_entropy_reference,
+    softmax_gradient,
+    softmax_gradient_reference,
+)
 
 M, D, V = 77, 24, 203
 
@@ -89,6 +96,24 @@ def test_without_gradients_none_are_made():
     with torch.no_grad():
         loss, _ = linear_cross_entropy(*leaves, labels)
     assert not loss.requires_grad
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("vocab", [1, 203, 5000])
+def test_the_kernel_makes_loss_guess_and_gradient_of_the_definition(device, wanted, vocab):
+    """Float32, through Triton's interpreter on a CPU: 1e-6 of numbers up to 10."""
+    scores_CV = 3 * torch.randn(7, vocab, generator=torch.Generator().manual_seed(0)).to(device)
+    labels_C = torch.tensor([0, IGNORE, vocab - 1, vocab // 2, IGNORE, 0, 0], device=device)
+    labels_C[3] = scores_CV[3].argmax()
+    if not triton_runs_on(scores_CV):
+        pytest.skip("Triton runs nowhere here")
+    found = softmax_gradient(scores_CV, labels_C, 1e-2, wanted)
+    loss_C, right_C, g_CV = softmax_gradient_reference(scores_CV, labels_C, 1e-2, wanted)
+    torch.testing.assert_close(found[0], loss_C, rtol=1e-6, atol=1e-6)
+    assert torch.equal(found[1], right_C) and right_C[3] == 1
+    if wanted:
+        torch.testing.assert_close(found[2], g_CV, rtol=1e-5, atol=1e-6)
 
 
 COMPILE = """
