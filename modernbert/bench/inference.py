@@ -16,6 +16,7 @@ of it, cut to 16 … maximum, in random order. The roofline of a column is the t
 
 import concurrent.futures
 import contextlib
+import functools
 import json
 import multiprocessing
 import os
@@ -61,6 +62,7 @@ def inference_record(
     memory_gib: float | None = None,
     texts: Sequence[str] = (),
     tokenizer: Path | None = None,
+    kept: Path | None = None,
 ) -> dict[str, Any]:
     """Measures the parts, a process for each contestant.
 
@@ -72,36 +74,50 @@ def inference_record(
         device: None takes the best one here.
         memory_gib: of the device that a contestant may use, for the largest batch; None is all.
         texts, tokenizer: for `embed`.
+        kept: a folder that gets each measurement as it ends; what is there is not measured again.
     """
+    alone, each = functools.partial(_alone, kept), functools.partial(_each, kept)
     where = str(choose_device(device))
     columns = {name: column for name, column in COLUMNS.items() if column[0] <= batch_tokens}
     common = (columns, batch_tokens, where, repeats)
     measured: dict[str, Any] = {}
     for part in parts:
         if part == "encoder":
-            measured[part] = {size: _each("implementations", measures.speeds, size, *common) for size in sizes}
-            measured["roofline"] = {size: _alone(measures.roofline, size, *common) for size in sizes}
+            measured[part] = {size: each("implementations", measures.speeds, size, *common) for size in sizes}
+            measured["roofline"] = {size: alone(f"roofline {size}", measures.roofline, size, *common) for size in sizes}
         elif part == "latency":
             measured[part] = {
-                size: {"modernbert, engine": _alone(measures.query, size, where, 20 * repeats)}
-                | _each("implementations", measures.latency, size, where, 20 * repeats)
+                size: {"modernbert, engine": alone(f"query {size}", measures.query, size, where, 20 * repeats)}
+                | each("implementations", measures.latency, size, where, 20 * repeats)
                 for size in sizes
             }
         elif part == "accuracy":
-            measured[part] = {size: _alone(measures.accuracy, size, where) for size in sizes}
+            measured[part] = {size: alone(f"accuracy {size}", measures.accuracy, size, where) for size in sizes}
         elif part == "peers":
-            found = {size: _each("architectures", measures.speeds, size, *common) for size in sizes}
-            largest = {size: _each("architectures", measures.largest, size, columns, where, memory_gib) for size in sizes}
+            found = {size: each("architectures", measures.speeds, size, *common) for size in sizes}
+            largest = {size: each("architectures", measures.largest, size, columns, where, memory_gib) for size in sizes}
             measured[part] = {"tokens_per_second": found, "largest_batch": largest, "memory_gib": memory_gib}
         else:
             assert part == "embed"
-            measured[part] = _embed(list(texts), tokenizer, sizes[0], where, repeats)
+            measured[part] = _embed(alone, list(texts), tokenizer, sizes[0], where, repeats)
     name = torch.cuda.get_device_name() if where.startswith("cuda") else where
     return {"subject": "inference", "environment": environment("torch"), "device": name, **measured}
 
 
-def _alone(measure: Callable[..., Any], *arguments: Any) -> Any:
-    """Runs a measurement in a process of its own; one that fails says why in place of its figures."""
+def _alone(kept: Path | None, name: str, measure: Callable[..., Any], *arguments: Any) -> Any:
+    """What a measurement in a process of its own gives, or has given before."""
+    path = kept and kept / f"{name}.json"
+    if path and path.exists():
+        return json.loads(path.read_text())
+    found = _in_a_process(measure, *arguments)
+    if path and "failed" not in (found if isinstance(found, dict) else {}):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found))
+    return found
+
+
+def _in_a_process(measure: Callable[..., Any], *arguments: Any) -> Any:
+    """One that fails says why in place of its figures."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as process:
         try:
@@ -110,11 +126,15 @@ def _alone(measure: Callable[..., Any], *arguments: Any) -> Any:
             return {"failed": f"{type(error).__name__}: {error}"[:500]}
 
 
-def _each(table: str, measure: Callable[..., Any], size: str, *arguments: Any) -> dict[str, Any]:
-    return {name: _alone(measure, table, name, size, *arguments) for name in TABLES[table]}
+def _each(kept: Path | None, table: str, measure: Callable[..., Any], size: str, *arguments: Any) -> dict[str, Any]:
+    return {
+        name: _alone(kept, f"{measure.__name__} {size} {name}", measure, table, name, size, *arguments) for name in TABLES[table]
+    }
 
 
-def _embed(texts: list[str], tokenizer: Path | None, size: str, device: str, repeats: int) -> dict[str, Any]:
+def _embed(
+    alone: Callable[..., Any], texts: list[str], tokenizer: Path | None, size: str, device: str, repeats: int
+) -> dict[str, Any]:
     """Texts a second and tokens a second, from strings to vectors on the host; and a cold process's first vector."""
     assert tokenizer is not None, "the command line asks for it"
     with tempfile.TemporaryDirectory() as temporary:
@@ -127,18 +147,18 @@ def _embed(texts: list[str], tokenizer: Path | None, size: str, device: str, rep
         tokens, some = sum(lengths), len(texts) // THEIR_SHARE or len(texts)
         common = (folder, texts, tokens, device, repeats)
         runs: dict[str, Any] = {
-            "modernbert": _alone(measures.ours_embeds, *common),
-            "modernbert, not compiled": _alone(measures.ours_embeds, *common, False),
-            "modernbert, batch-invariant": _alone(measures.ours_embeds, *common, True, True),
+            "modernbert": alone("embed", measures.ours_embeds, *common),
+            "modernbert, not compiled": alone("embed, not compiled", measures.ours_embeds, *common, False),
+            "modernbert, batch-invariant": alone("embed, batch-invariant", measures.ours_embeds, *common, True, True),
         }
         for implementation in ("sdpa", "flash_attention_2"):
             for rows in (32, 128):
                 name = f"sentence-transformers, {implementation}, batch_size={rows}"
                 given = (folder, texts[:some], sum(lengths[:some]), device, repeats, implementation, rows)
-                runs[name] = _alone(measures.theirs_embeds, *given)
-        first = [_alone(measures.first_vector, folder, device) for _ in range(3)]
-        many = [_alone(measures.first_vector, folder, device, texts[:4096], True) for _ in range(3)]
-        bits = _alone(measures.invariance, folder, texts[:1000], device)
+                runs[name] = alone(name, measures.theirs_embeds, *given)
+        first = [alone(f"first vector {turn}", measures.first_vector, folder, device) for turn in range(3)]
+        many = [alone(f"first vectors {turn}", measures.first_vector, folder, device, texts[:4096], True) for turn in range(3)]
+        bits = alone("invariance", measures.invariance, folder, texts[:1000], device)
     return {
         "texts": len(texts),
         "tokens": tokens,

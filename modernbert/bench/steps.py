@@ -76,8 +76,18 @@ def markdown(record: dict[str, Any]) -> str:
 
 
 def _compiled(function: Callable[..., Any], wanted: bool) -> Callable[..., Any]:
-    """As the engine compiles: batches differ in size."""
-    return torch.compile(function, dynamic=True) if wanted else function
+    """As within the engine's encoder: the count of tokens differs from batch to batch, widths are known."""
+    if not wanted:
+        return function
+    compiled = torch.compile(function)
+
+    def call(*given: Any) -> Any:
+        for x in given:
+            if isinstance(x, Tensor) and len(x) == given[0].shape[0]:
+                torch._dynamo.maybe_mark_dynamic(x, 0)
+        return compiled(*given)
+
+    return call
 
 
 def _rotation(size: str, tokens: int, device: torch.device, dtype: torch.dtype, compile: bool) -> Sides:

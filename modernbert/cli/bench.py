@@ -172,6 +172,8 @@ def inference(
 ) -> None:
     """Speed, latency, memory and accuracy of inference, with the peers beside us, each in a process of its own.
 
+    What a contestant has measured is kept in OUT/kept at once, and not measured again by the same command.
+
     \b
     modernbert bench inference --out records --part encoder --size base
     modernbert bench inference --out records --part embed --texts texts.jsonl --tokenizer tokenizer
@@ -192,6 +194,7 @@ def inference(
         memory_gib=memory_gib,
         texts=[document.text for document in read_documents([texts])] if texts else (),
         tokenizer=tokenizer,
+        kept=out / "kept",
     )
     write(record, out)
     click.echo(markdown(record))

@@ -55,19 +55,25 @@ def attention(
     Raises:
         HardwareError: the backend asked for cannot run here.
     """
-    name = backend or choose_backend(qkv_T3NH, window)
+    name = backend or choose_backend(qkv_T3NH, window, max_seqlen)
     if name not in BACKENDS:
         raise HardwareError(f"no attention backend named {name!r}; there are {', '.join(BACKENDS)}")
     return BACKENDS[name](qkv_T3NH, cos_LK, sin_LK, pos_T, cu_seqlens, max_seqlen, window)
 
 
-def choose_backend(qkv_T3NH: Tensor, window: int | None) -> str:
-    """The fastest backend for a tensor of this device, dtype and head width, and a layer of this window.
+SHORT = 256
+"""Longest row up to which the window kernels are the faster ones for whole rows too: for short texts of 69 tokens 0.55 against 0.74 ms
+forward and 1.5 against 3.6 backward; for rows of 512 it is 0.57 against 0.49 forward (bench/results/attention_h100_2026-11-26.md)."""
+
+
+def choose_backend(qkv_T3NH: Tensor, window: int | None, max_seqlen: int) -> str:
+    """The fastest backend for a tensor of this device, dtype and head width, a layer of this window, and rows of at most `max_seqlen`.
 
     >>> import torch
-    >>> choose_backend(torch.zeros(4, 3, 2, 64), 64)
+    >>> choose_backend(torch.zeros(4, 3, 2, 64), 64, 4)
     'banded'
     """
     if not flash_runs_on(qkv_T3NH):
         return "banded"
-    return "window" if window is not None and window_runs_on(qkv_T3NH) else "flash"
+    narrow = window is not None or max_seqlen <= SHORT
+    return "window" if narrow and window_runs_on(qkv_T3NH) else "flash"

@@ -19,7 +19,7 @@ def in_this_process(monkeypatch):
         except ImportError as error:  # FlashAttention
             return {"failed": str(error)}
 
-    monkeypatch.setattr(inference, "_alone", alone)
+    monkeypatch.setattr(inference, "_in_a_process", alone)
     monkeypatch.setitem(SIZES, "toy", (2, 64, 96, 1))
 
 
@@ -53,8 +53,13 @@ def test_a_peer_gives_a_vector_for_each_position_of_its_padded_rows(name, in_thi
         assert encode().shape == (2, 70, 64)
 
 
+def test_what_has_been_measured_is_not_measured_again(tmp_path, in_this_process):
+    assert inference._alone(tmp_path, "sum", divmod, 7, 2) == (3, 1)
+    assert inference._alone(tmp_path, "sum", divmod, 1, 0) == [3, 1]  # as JSON has it
+
+
 def test_a_contestant_that_fails_says_why_in_its_place():
-    assert "ZeroDivisionError" in inference._alone(divmod, 1, 0)["failed"]
+    assert "ZeroDivisionError" in inference._in_a_process(divmod, 1, 0)["failed"]
 
 
 def test_embed_runs_from_strings_to_vectors(in_this_process, tiny_folder):

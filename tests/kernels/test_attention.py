@@ -187,7 +187,8 @@ def test_a_gpu_gets_the_fastest_backend_that_its_layers_have(monkeypatch, capabi
     monkeypatch.setattr(torch.version, "hip", None)
     with FakeTensorMode():
         qkv_T3NH = torch.empty(4, 3, HEADS, WIDTH, device="cuda", dtype=dtype)
-        assert (choose_backend(qkv_T3NH, 64), choose_backend(qkv_T3NH, None)) == (local, whole)
+        assert (choose_backend(qkv_T3NH, 64, 8192), choose_backend(qkv_T3NH, None, 8192)) == (local, whole)
+        assert choose_backend(qkv_T3NH, None, 200) == local
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_flash_attention_3_is_for_hopper_in_bf16_where_it_is_installed(monkeypat
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_the_cpu_gets_the_banded_backend(dtype):
-    assert choose_backend(random_qkv(4, dtype=dtype), 64) == choose_backend(random_qkv(4, dtype=dtype), None) == "banded"
+    assert choose_backend(random_qkv(4, dtype=dtype), 64, 4) == choose_backend(random_qkv(4, dtype=dtype), None, 4) == "banded"
 
 
 @pytest.mark.gpu
@@ -221,10 +222,10 @@ def test_a_gpu_with_flash_switched_off_gives_the_same(window):
     """In bf16: two kernels that round their probabilities in another order, tolerance as above."""
     lengths = [300, 5, 700]
     qkv_T3NH = random_qkv(sum(lengths), "cuda", torch.bfloat16)
-    assert choose_backend(qkv_T3NH, window) != "banded"
+    assert choose_backend(qkv_T3NH, window, 700) != "banded"
     wanted_TNH = attend(None, qkv_T3NH, lengths, window)
     with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
-        assert choose_backend(qkv_T3NH, window) == "banded"
+        assert choose_backend(qkv_T3NH, window, 700) == "banded"
         found_TNH = attend(None, qkv_T3NH, lengths, window)
     torch.testing.assert_close(found_TNH, wanted_TNH, atol=TOLERANCE[torch.bfloat16], rtol=0)
 
