@@ -34,9 +34,11 @@ from modernbert.bench.record import environment
 from modernbert.checkpoint.folder import save_model
 from modernbert.config import preset
 from modernbert.engine.hardware import choose_device
+from modernbert.errors import MissingExtraError
 from modernbert.model.heads import Embedder
 from modernbert.model.init import init_weights
 from modernbert.text.tokenizer import Tokenizer
+from modernbert.train.report import figure_class
 
 PARTS = ("encoder", "latency", "accuracy", "peers", "embed")
 BATCH_TOKENS = 65_536
@@ -225,18 +227,16 @@ def write(record: dict[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "inference.json").write_text(json.dumps(record, indent=1) + "\n")
     (folder / "inference.md").write_text(markdown(record) + "\n")
-    with contextlib.suppress(ImportError):
+    with contextlib.suppress(MissingExtraError):
         _draw(record, folder / "inference.png")
 
 
 def _draw(record: dict[str, Any], path: Path) -> None:
     """For each column of `encoder` a bar for each contestant, from the least to the most measured; the roofline as a line above them."""
-    from matplotlib.figure import Figure  # without pyplot: no window, no global state
-
     tables = record.get("encoder", {})
     if not tables:
         return
-    figure = Figure(figsize=(8, 3.2 * len(tables)), layout="constrained")
+    figure = figure_class()(figsize=(8, 3.2 * len(tables)), layout="constrained")
     for axes, (size, contestants) in zip(figure.subplots(len(tables), squeeze=False)[:, 0], tables.items(), strict=True):
         shown = {name: found for name, found in contestants.items() if "failed" not in found}
         columns = list(next(iter(shown.values()), {}))
