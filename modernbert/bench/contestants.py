@@ -1,4 +1,4 @@
-"""Who runs beside us in the inference records: each a function from a size and rows of ids to a call that encodes them.
+"""Who runs beside us in the inference records: each a function from a size to a model that takes rows of ids.
 
 Every contestant has random weights and is given ids that lie on the device already. Peers get their rows padded to the longest, with
 an attention mask, as their users do.
@@ -21,22 +21,21 @@ from modernbert.model.fp8 import quantize_fp8
 from modernbert.runtime.padding import padded
 
 Rows = Sequence[Sequence[int]]
-Prepare = Callable[[str, Sequence[Rows], torch.device], list[Callable[[], Tensor]]]
-"""Size, batches of rows, device → for each batch a call that gives its hidden states, on the device."""
+Prepare = Callable[[str, torch.device], Callable[[Rows], Callable[[], Tensor]]]
+"""Size, device → a model: rows → a call that gives their hidden states, on the device."""
 
 
 def ours(*, compile: bool = False, fp8: bool = False, float32: bool = False) -> Prepare:
     """Our encoder, packed."""
 
-    def prepare(size: str, batches: Sequence[Rows], device: torch.device) -> list[Callable[[], Tensor]]:
+    def prepare(size: str, device: torch.device) -> Callable[[Rows], Callable[[], Tensor]]:
         torch.manual_seed(0)
         model = Encoder(preset(size)).to(device, torch.float32 if float32 else choose_dtype(device)).eval()
         if fp8:
             quantize_fp8(model)
         if compile:
             model.compile(dynamic=True)
-        packed = [pack(rows).to(device) for rows in batches]
-        return [functools.partial(model, batch) for batch in packed]
+        return lambda rows: functools.partial(model, pack(rows).to(device))
 
     return prepare
 
@@ -44,7 +43,7 @@ def ours(*, compile: bool = False, fp8: bool = False, float32: bool = False) -> 
 def peer(model_type: str, attention: str, *, compile: bool = False, float32: bool = False) -> Prepare:
     """An encoder of transformers with one of its attention implementations (eager, sdpa, flash_attention_2)."""
 
-    def prepare(size: str, batches: Sequence[Rows], device: torch.device) -> list[Callable[[], Tensor]]:
+    def prepare(size: str, device: torch.device) -> Callable[[Rows], Callable[[], Tensor]]:
         try:
             import transformers
         except ImportError as error:
@@ -55,12 +54,11 @@ def peer(model_type: str, attention: str, *, compile: bool = False, float32: boo
         model = transformers.AutoModel.from_config(config, attn_implementation=attention, dtype=dtype).to(device).eval()
         if compile:
             model = torch.compile(model)
-        given = [[torch.from_numpy(array).to(device) for array in padded(rows, 0)] for rows in batches]
 
         def encode(ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
             return model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
 
-        return [functools.partial(encode, *arrays) for arrays in given]
+        return lambda rows: functools.partial(encode, *(torch.from_numpy(array).to(device) for array in padded(rows, 0)))
 
     return prepare
 

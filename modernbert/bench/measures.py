@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from modernbert.batch import Batch, pack
-from modernbert.bench.contestants import TABLES, Prepare
+from modernbert.bench.contestants import TABLES, Rows
 from modernbert.bench.record import summary
 from modernbert.bench.timing import seconds_of, synchronize
 from modernbert.config import preset
@@ -57,12 +57,13 @@ def _batches(column: tuple[int, bool], tokens: int) -> list[list[list[int]]]:
 def speeds(table: str, name: str, size: str, columns: Columns, tokens: int, device: str, repeats: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     where = torch.device(device)
+    model = TABLES[table][name](size, where)
     for column, shape in columns.items():
         batches = _batches(shape, tokens)
         real = sum(len(row) for rows in batches for row in rows)
         try:
             with torch.inference_mode():
-                calls = TABLES[table][name](size, batches, where)
+                calls = [model(rows) for rows in batches]
                 _run(calls)
                 if where.type == "cuda":
                     torch.cuda.reset_peak_memory_stats()
@@ -123,7 +124,7 @@ def roofline(size: str, columns: Columns, tokens: int, device: str, repeats: int
 def latency(table: str, name: str, size: str, device: str, repeats: int) -> dict[str, Any]:
     where = torch.device(device)
     with torch.inference_mode():
-        (call,) = TABLES[table][name](size, [[list(range(100, 116))]], where)
+        call = TABLES[table][name](size, where)([list(range(100, 116))])
         times = seconds_of(lambda: call().cpu(), where, repeats=repeats, warm=20)
     return _percentiles(times)
 
@@ -136,6 +137,7 @@ def largest(table: str, name: str, size: str, columns: Columns, device: str, mem
     if memory_gib is not None:
         total = torch.cuda.get_device_properties(where).total_memory / 2**30
         torch.cuda.set_per_process_memory_fraction(min(1.0, memory_gib / total), where)
+    model = TABLES[table][name](size, where)
     found: dict[str, Any] = {}
     for column, (longest, variable) in columns.items():
         if variable:
@@ -143,7 +145,7 @@ def largest(table: str, name: str, size: str, columns: Columns, device: str, mem
         fits, fails = 0, None
         rows = max(1, 8192 // longest)
         while fails is None or fails - fits > max(1, fits // 32):
-            if _fits(TABLES[table][name], size, rows, longest, where):
+            if _fits(model, [[100 + i % 15_000 for i in range(longest)]] * rows, where):
                 fits = rows
             else:
                 fails = rows
@@ -152,10 +154,10 @@ def largest(table: str, name: str, size: str, columns: Columns, device: str, mem
     return found
 
 
-def _fits(prepare: Prepare, size: str, rows: int, longest: int, where: torch.device) -> bool:
+def _fits(model: Callable[[Rows], Callable[[], torch.Tensor]], rows: Rows, where: torch.device) -> bool:
     try:
         with torch.inference_mode():
-            _run(prepare(size, [[[100 + i % 15_000 for i in range(longest)]] * rows], where))
+            model(rows)()
             synchronize(where)
     except torch.OutOfMemoryError:
         return False
