@@ -168,7 +168,7 @@ def _(scores: Tensor, labels: Tensor, z_loss: float, wanted: bool) -> tuple[Tens
 
 
 def _results(scores: Tensor, labels: Tensor, wanted: bool) -> tuple[Tensor, Tensor, Tensor]:
-    loss = scores.new_empty(len(scores), dtype=torch.float32)
+    loss = scores.new_empty(scores.shape[0], dtype=torch.float32)
     return loss, torch.empty_like(labels), torch.empty_like(scores) if wanted else scores.new_empty(0)
 
 

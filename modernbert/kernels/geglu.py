@@ -55,7 +55,7 @@ def _geglu_fp8(u: Tensor) -> tuple[Tensor, Tensor]:
 
 @_geglu_fp8.register_fake
 def _(u: Tensor) -> tuple[Tensor, Tensor]:
-    tokens, inside = len(u), u.shape[1] // 2
+    tokens, inside = u.shape[0], u.shape[1] // 2
     return u.new_empty(tokens, inside, dtype=torch.float8_e4m3fn), u.new_empty(tokens, 1, dtype=torch.float32)
 
 
@@ -108,7 +108,7 @@ def _launch(name: str, u: Tensor, tensors: tuple[Tensor, ...]) -> None:
 
 @_mlp.register_fake
 def _(x: Tensor, wi: Tensor, wo: Tensor) -> tuple[Tensor, Tensor]:
-    return x.new_empty(len(x), len(wo)), x.new_empty(len(x), len(wi))
+    return x.new_empty(x.shape[0], wo.shape[0]), x.new_empty(x.shape[0], wi.shape[0])
 
 
 @_mlp_backward.register_fake

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 from modernbert.kernels.compiled import INTERPRETED, triton_runs_on
 from modernbert.kernels.geglu import _geglu_fp8, _mlp, geglu, geglu_fp8, geglu_mlp, geglu_mlp_reference
@@ -64,3 +65,14 @@ def test_a_token_of_zeros_stays_one():
 
 def test_pytorch_finds_the_quantised_operator_well_formed():
     torch.library.opcheck(_geglu_fp8, (torch.randn(9, 96, device="cuda" if torch.cuda.is_available() else "cpu"),))
+
+
+@pytest.mark.parametrize(
+    "step", [lambda x_TD, *weights: _mlp(x_TD, *weights)[0], lambda x_TD, *_: _geglu_fp8(x_TD)[1]], ids=["mlp", "fp8"]
+)
+def test_one_graph_serves_all_counts_of_tokens(step):
+    counter = CompileCounter()
+    compiled = torch.compile(step, backend=counter, dynamic=True)
+    for tokens in (5, 9, 17):
+        compiled(*random_mlp("cuda" if torch.cuda.is_available() else "cpu", torch.float32, tokens, 32, 48))
+    assert counter.frame_count == 1
