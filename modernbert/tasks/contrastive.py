@@ -91,6 +91,8 @@ class TeacherVectors:
     """For similarities: of both sides' cosines."""
     file: str = ""
     """The vectors, as `prepare teacher` writes them: .npy, a row for each distinct text of the pairs; or .parquet, text and embedding."""
+    not_for: tuple[str, ...] = ()
+    """Sources without this term: those where the student shall become better than its teacher."""
 
     def projection(self, width: int, teacher_width: int) -> nn.Module:
         """The layer between the two widths; nothing where none is needed."""

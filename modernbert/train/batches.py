@@ -1,8 +1,10 @@
 """Which pairs make a batch: rows from files, one source a batch, every pair once a pass."""
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +15,9 @@ from modernbert.data.tables import read_table
 from modernbert.errors import ConfigError, DataError
 from modernbert.tasks.pairs import Pairs
 from modernbert.tasks.task import Row
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 def pair_rows(paths: Sequence[str]) -> Iterator[tuple[str, Row]]:
@@ -67,6 +72,22 @@ def each_batch(pairs: Pairs, shares: np.ndarray, size: int, seed: int) -> Iterat
             queues[source] = np.concatenate([left, fresh, rng.permutation(left)])
         yield queues[source][:wanted].tolist()
         queues[source] = queues[source][wanted:]
+
+
+def ahead(make: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+    """`map`, but a thread makes the next one while the caller works on the one before.
+
+    >>> list(ahead(str, range(3)))
+    ['0', '1', '2']
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
+        coming: deque[Future[U]] = deque()
+        for item in items:
+            coming.append(thread.submit(make, item))
+            if len(coming) > 1:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 def chosen_negatives(given: tuple[int, ...], most: int, rng: np.random.Generator) -> list[int]:

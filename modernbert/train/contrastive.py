@@ -39,7 +39,7 @@ from modernbert.eval.retrieval import RetrievalReport, evaluate_retrieval
 from modernbert.eval.systems import engine_system
 from modernbert.tasks.contrastive import Part, Vectors, columns_of, part_of, right_documents
 from modernbert.tasks.pairs import read_pairs
-from modernbert.train.batches import chosen_negatives, each_batch, filled, pair_rows, source_shares
+from modernbert.train.batches import ahead, chosen_negatives, each_batch, filled, pair_rows, source_shares
 from modernbert.train.cached import cached_backward, sum_gradients
 from modernbert.train.claim import claim
 from modernbert.train.distributed import World, join
@@ -78,6 +78,23 @@ def train_retriever(config: ContrastiveConfig, model: str | Path | None = None) 
     return out / "model"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Prepared:
+    """A batch with what a step needs of it."""
+
+    step: int
+    size: int
+    """Pairs."""
+    part: Part
+    sizes: tuple[list[int], list[int]]
+    """Vectors of each query, and of each document."""
+    groups: list[tuple[list[int], bool]]
+    """Texts that go through the model together, by their numbers, and whether they are queries."""
+    places: list[Tensor]
+    """Of each group's vectors among all of the batch."""
+    tokens: int
+
+
 class _Run:
     """A run with its data: the loop, its steps, and what it leaves behind."""
 
@@ -97,6 +114,11 @@ class _Run:
             for path in config.dev
         ]
         self.teacher = read_vectors(config.teacher.file, self.pairs.texts) if config.teacher.weight else None
+        self.untaught = {number for number, name in enumerate(self.pairs.sources) if name in config.teacher.not_for}
+        if unknown := set(config.teacher.not_for) - set(self.pairs.sources):
+            raise ConfigError(
+                f"teacher.not_for={','.join(sorted(unknown))}: no such source of the pairs; there are {', '.join(self.pairs.sources)}"
+            )
         width = 0 if self.teacher is None else self.teacher.shape[1]
         self.projection = config.teacher.projection(retriever.width, width).to(world.device)
         if any(not 1 <= width <= retriever.width for width in config.dims):
@@ -115,11 +137,12 @@ class _Run:
                 tqdm.write(f"resumed from {folder}: step {progress.step}", file=sys.stderr)
         bar = tqdm(total=self.steps, initial=progress.step, unit="step", disable=None if world.leads else True)
         batches = islice(each_batch(self.pairs, self.shares, config.batch_pairs, config.seed), progress.step, self.steps)
+        prepared = ahead(lambda numbered: self.prepare(numbered[1], numbered[0]), enumerate(batches, progress.step))
         due = {math.ceil(n * self.steps / config.evaluations) for n in range(1, config.evaluations)}
         sums, since, rows = torch.zeros(2, device=world.device), time.perf_counter(), 0
         self.log({"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "step": progress.step, "processes": world.size})
 
-        for chosen in batches:
+        for batch in prepared:
             module.train()
             rate = wsd(
                 progress.step,
@@ -129,14 +152,14 @@ class _Run:
                 decay_shape=config.decay_shape,
             )
             set_learning_rates(optimizers, rate)
-            found, tokens = self.step(chosen, progress.step)
+            found, tokens = self.step(batch)
             sum_gradients(parameters, world)
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad()
 
             sums += found
-            rows += len(chosen)
+            rows += batch.size
             progress.step += 1
             progress.tokens += tokens
             if progress.step % config.log_every_steps == 0 or progress.step == self.steps:
@@ -163,17 +186,15 @@ class _Run:
             report = self.search(progress.step)
             write_json(self.out / "result.json", self.result(report))
 
-    def step(self, chosen: list[int], step: int) -> tuple[Tensor, int]:
-        """Adds this process's gradient of a batch's mean loss; returns its summed loss and right first guesses, and the batch's tokens."""
-        config, pairs, retriever, world = self.config, self.pairs, self.retriever, self.world
+    def prepare(self, chosen: list[int], step: int) -> "_Prepared":
+        """What a step needs that is made on the CPU, which a thread does while the step before runs."""
+        config, pairs, retriever = self.config, self.pairs, self.retriever
         rng = np.random.default_rng([config.seed, step])
         kept = [chosen_negatives(pairs.negatives[pair], config.negatives, rng) for pair in chosen]
         negatives = [[pairs.negatives[pair][place] for place in places] for pair, places in zip(chosen, kept, strict=True)]
         documents, candidates = columns_of(pairs, chosen, negatives)
         queries = [int(row) for row in pairs.query_P[chosen]]
-        part = self.part(chosen, kept, queries, documents, candidates).to(world.device)
-
-        sizes = [retriever.sizes(pairs.rows, queries, True), retriever.sizes(pairs.rows, documents, False)]
+        sizes = (retriever.sizes(pairs.rows, queries, True), retriever.sizes(pairs.rows, documents, False))
         begins = np.cumsum([0, *sizes[0], *sizes[1]])
         groups: list[tuple[list[int], bool]] = []
         places = []
@@ -186,21 +207,30 @@ class _Run:
                 places.append(
                     torch.from_numpy(np.concatenate([np.arange(begins[offset + i], begins[offset + i + 1]) for i in group]))
                 )
-        places = [place.to(world.device) for place in places]
+        part = self.part(chosen, kept, queries, documents, candidates)
+        return _Prepared(step=step, size=len(chosen), part=part, sizes=sizes, groups=groups, places=places, tokens=tokens)
+
+    def step(self, batch: "_Prepared") -> tuple[Tensor, int]:
+        """Adds this process's gradient of a batch's mean loss; returns its summed loss and right first guesses, and the batch's tokens."""
+        config, pairs, retriever, world = self.config, self.pairs, self.retriever, self.world
+        part = batch.part.to(world.device)
+        places = [place.to(world.device) for place in batch.places]
 
         def forward(number: int) -> Tensor:
-            torch.manual_seed(hash((config.seed, step, number)) % 2**62)  # dropout repeats itself, whoever computes the group
-            return retriever.forward(pairs.rows, *groups[number])
+            torch.manual_seed(
+                hash((config.seed, batch.step, number)) % 2**62
+            )  # dropout repeats itself, whoever computes the group
+            return retriever.forward(pairs.rows, *batch.groups[number])
 
         found = torch.zeros(2, device=world.device)
 
         def loss_of(x_XD: Tensor) -> Tensor:
-            loss, right = self.loss(retriever.join(x_XD, *sizes), part)
+            loss, right = self.loss(retriever.join(x_XD, *batch.sizes), part)
             found.copy_(torch.stack([loss.detach(), right.float()]))
-            return loss / len(chosen)
+            return loss / batch.size
 
         cached_backward(places, retriever.width, forward, loss_of, world)
-        return found, tokens
+        return found, batch.tokens
 
     def loss(self, vectors: Any, part: Part) -> tuple[Tensor, Tensor]:
         """The summed loss of this process's rows, and how many find their document first."""
@@ -215,11 +245,11 @@ class _Run:
                 total = total + config.in_batch.weight * config.in_batch.loss(similar_RK, similar_BR, part)
             if config.scores.weight:
                 total = total + config.scores.weight * config.scores.loss(similar_RK, part)
-            if config.teacher.weight and config.teacher.kind == "similarities":
+            if part.teacher_query_BS is not None and config.teacher.kind == "similarities":
                 total = total + config.teacher.weight * config.teacher.loss(cut, self.projection, similar_RK, part)
             right = (similar_RK.masked_fill(part.barred_RK, -torch.inf).argmax(-1) == part.positive_R).sum()
         total = total / max(1, len(config.dims))
-        if config.teacher.weight and config.teacher.kind != "similarities":
+        if part.teacher_query_BS is not None and config.teacher.kind != "similarities":
             assert isinstance(vectors, Vectors)
             total = total + config.teacher.weight * config.teacher.loss(vectors, self.projection, similar_RK, part)
         return total, right
@@ -242,7 +272,7 @@ class _Run:
                 "candidates_RC": filled([candidates[row] for row in rows_R.tolist()], -1),
                 "scores_RC": filled([scores[row] for row in rows_R.tolist()], 0.0),
             }
-        if self.teacher is not None:
+        if self.teacher is not None and int(pairs.source_P[chosen[0]]) not in self.untaught:
             for name, numbers in (("teacher_query_BS", queries), ("teacher_document_KS", documents)):
                 more[name] = torch.from_numpy(self.teacher[pairs.text_of_row[numbers]].astype(np.float32))
         return part_of(right_documents(pairs, chosen, documents, positive_B), positive_B, rows_R, **more)

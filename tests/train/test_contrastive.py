@@ -114,7 +114,7 @@ def gradient(tiny_folder, settings, micro_batch_tokens, dropout=0.0):
     retriever = make_retriever(settings.retriever, tiny_folder, ALONE.device, torch.float32)
     retriever.module.train()
     run = loop._Run(settings, retriever, ALONE, Path(settings.out))
-    found, _ = run.step(list(range(12)), 0)
+    found, _ = run.step(run.prepare(list(range(12)), 0))
     return torch.cat([p.grad.flatten() for p in retriever.module.parameters()]), found[0].item()
 
 
@@ -287,6 +287,23 @@ def test_a_student_moves_towards_its_teachers_vectors(tiny_folder, pairs_file, t
     assert "projection.weight" not in weights(tmp_path / "run")
 
 
+@pytest.mark.parametrize("kind", ["cosine", "similarities"])
+def test_a_teacher_says_nothing_of_the_sources_that_it_is_not_for(tiny_folder, tmp_path, kind):
+    """The loss of each step is that of a run without a teacher exactly where the batch is of such a source."""
+    prose, code = (write(tmp_path / f"{name}.jsonl", rows(24, seed)) for seed, name in enumerate(("prose", "code")))
+    retriever = make_retriever(RetrieverConfig(), tiny_folder, ALONE.device, torch.float32)
+    texts = read_pairs(loop.pair_rows((prose, code)), PairColumns(), retriever.encode).texts
+    write_vectors(tmp_path / "teacher.npy", np.random.default_rng(0).normal(size=(len(texts), 32)), texts)
+    losses = {}
+    for name, weight in (("alone", 0), ("taught", 1)):
+        teacher = TeacherVectors(weight=weight, kind=kind, file=str(tmp_path / "teacher.npy"), not_for=("code",))
+        settings = config(prose, tmp_path / name, teacher=teacher, optimizer=OptimizerConfig(lr=1e-9))
+        train_retriever(dataclasses.replace(settings, train=(prose, code)), tiny_folder)
+        losses[name] = [line["loss"] for line in lines_of(tmp_path / name).values()]
+    same = [one == other for one, other in zip(*losses.values(), strict=True)]
+    assert same == [False, True, False, True]
+
+
 def numbered(counts):
     found = [(name, ("row", {"query": f"q{name}{i}", "document": f"d{name}{i}"})) for name, n in counts.items() for i in range(n)]
     return read_pairs(found, PairColumns(), lambda texts, is_query: ([[0]] * len(texts), 0))
@@ -326,6 +343,8 @@ def test_what_cannot_be_trained_is_said(tiny_folder, pairs_file, tmp_path):
     with pytest.raises(ConfigError, match="dims and teacher are for one vector a text"):
         config(pairs_file, tmp_path, **TOKENS, dims=(16,))
     fails(ConfigError, r"weights=pears:2: wanted NAME:NUMBER with a source of the pairs; there are pairs", weights=("pears:2",))
+    unsaid = TeacherVectors(not_for=("pears",))
+    fails(ConfigError, "teacher.not_for=pears: no such source of the pairs; there are pairs", teacher=unsaid)
     fails(DataError, "the pairs have no column 'scores'", scores=CandidateScores(weight=1))
     fails(ConfigError, r"dims=\(64,\): the vectors have 32 dimensions", dims=(64,))
     fails(ConfigError, "query_length=4: the model reads 8 to 8192 tokens", retriever=RetrieverConfig(query_length=4))
