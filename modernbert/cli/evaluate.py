@@ -103,12 +103,14 @@ def retrieval(
     """Search: nDCG@10 and its kind, with intervals.
 
     Each DATA is a folder in BEIR's or MLDR's layout, a file of pairs or of candidates, or the name of a data set on the hub.
-    MODEL may also be bm25, st:NAME for a model that sentence-transformers runs, or int8:NAME for one of ours in int8. Several folders
-    with commas between are seeds of one model, and give mean ± standard deviation.
+    MODEL may also be bm25, st:NAME for a model that sentence-transformers runs, or int8:NAME for one of ours in int8. passages:MODEL cuts
+    documents into passages of 200 words, and the best one counts. Several folders with commas between are seeds of one model, and give
+    mean ± standard deviation.
 
     \b
     modernbert eval retrieval bm25 scifact --split test
     modernbert eval retrieval runs/mine/model pairs.jsonl --against bm25 --against st:all-MiniLM-L6-v2
+    modernbert eval retrieval passages:runs/mine/model books --against runs/mine/model
     """
     from modernbert.data.retrieval import RetrievalSource
     from modernbert.eval.named import systems_named

@@ -1,8 +1,13 @@
-"""Systems by name: bm25, st:NAME for sentence-transformers' models, and models of ours; int8:NAME for these in int8."""
+"""Systems by name: bm25, st:NAME for sentence-transformers' models, and models of ours; int8:NAME for these in int8.
+
+passages:NAME is any of one vector a text by the best passage of each document.
+"""
 
 from modernbert.engine.engine import load
+from modernbert.errors import ConfigError
 from modernbert.eval.peers import sentence_transformer
-from modernbert.eval.systems import Bm25, System, engine_system
+from modernbert.eval.systems import Bm25, System, Vectors, engine_system
+from modernbert.text.passages import PASSAGE
 
 
 def systems_named(name: str, device: str | None = None) -> list[System]:
@@ -10,7 +15,8 @@ def systems_named(name: str, device: str | None = None) -> list[System]:
 
     Args:
         name: `bm25`; `st:` and a folder, hub name or installed package; `int8:` and what
-            `modernbert.load` takes; else what `modernbert.load` takes.
+            `modernbert.load` takes; else what `modernbert.load` takes. With `passages:` before it, documents are cut into passages of
+            `text.passages.PASSAGE` words, and the best one counts.
         device: None takes the best one here.
 
     >>> [system.name for system in systems_named("bm25")]
@@ -18,7 +24,17 @@ def systems_named(name: str, device: str | None = None) -> list[System]:
 
     Raises:
         CheckpointError, MissingExtraError: a model cannot be loaded.
+        ConfigError: passages of a system that does not give one vector a text.
     """
+    if name.startswith("passages:"):
+        systems = systems_named(name.removeprefix("passages:"), device)
+        if not all(isinstance(system, Vectors) for system in systems):
+            raise ConfigError(f"{name}: passages are for models that give one vector a text")
+        return [
+            Vectors(f"{system.name}, passages", system.embed, system.device, PASSAGE)
+            for system in systems
+            if isinstance(system, Vectors)
+        ]
     if name == "bm25":
         return [Bm25()]
     if name.startswith("st:"):

@@ -1,10 +1,11 @@
 """What can search: BM25, one vector a text, one a token, a cross-encoder over another's findings. All search is exact.
 
-A system gets a whole set and gives each query's best documents. Q queries · N documents · D width of a vector · L tokens of a query ·
-T tokens of documents.
+A system gets a whole set and gives each query's best documents. Q queries · N documents · P passages of documents · D width of a vector ·
+L tokens of a query · T tokens of documents.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,6 +16,7 @@ from modernbert.engine.engine import Engine
 from modernbert.eval.lexical import Lexical
 from modernbert.model.heads import LateInteraction, SequenceClassifier
 from modernbert.tasks.ranking import order_of
+from modernbert.text.passages import passages_of
 
 DEPTH = 100
 """Documents of a ranking."""
@@ -54,26 +56,36 @@ class Bm25:
 
 
 class Vectors:
-    """Cosine similarity of one vector a text."""
+    """Cosine similarity of one vector a text, or of a document's best passage."""
 
-    def __init__(self, name: str, embed: Callable[[Sequence[str], bool], np.ndarray], device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        name: str,
+        embed: Callable[[Sequence[str], bool], np.ndarray],
+        device: torch.device | str = "cpu",
+        passages: int | None = None,
+    ) -> None:
         """Takes what makes vectors.
 
         Args:
             name: for tables.
             embed: from texts, and whether they are queries, to an array [texts, D]; of any length, it is normalised here.
             device: where the similarities are computed.
+            passages: words of the passages that documents are cut into, whose best one counts; None takes documents whole.
         """
-        self.name, self.embed, self.device = name, embed, device
+        self.name, self.embed, self.device, self.passages = name, embed, device, passages
 
     def rank(self, data: RetrievalSet, depth: int = DEPTH) -> list[Ranking]:
-        query_QD, document_ND = (
+        parts = [[text] if self.passages is None else passages_of(text, self.passages) for text in data.documents]
+        lengths_N = torch.tensor([len(part) for part in parts], device=self.device)
+        query_QD, passage_PD = (
             torch.nn.functional.normalize(torch.as_tensor(self.embed(texts, is_query), device=self.device).float(), dim=-1)
-            for texts, is_query in ((data.queries, True), (data.documents, False))
+            for texts, is_query in ((data.queries, True), (list(chain.from_iterable(parts)), False))
         )
         found: list[Ranking] = []
-        for block_QD in query_QD.split(max(1, _BLOCK // len(document_ND))):
-            for scores_N in (block_QD @ document_ND.T).cpu().numpy():
+        for block_QD in query_QD.split(max(1, _BLOCK // len(passage_PD))):
+            scores_NQ = torch.segment_reduce(passage_PD @ block_QD.T, "max", lengths=lengths_N)
+            for scores_N in scores_NQ.T.cpu().numpy():
                 found.append(best(scores_N, data, len(found), depth))
         return found
 

@@ -8,10 +8,12 @@ import torch
 
 from modernbert.data.retrieval import RetrievalSet
 from modernbert.engine.engine import load
+from modernbert.errors import ConfigError
 from modernbert.eval.lexical import Lexical, words_of
 from modernbert.eval.named import systems_named
 from modernbert.eval.retrieval import evaluate_retrieval, interval
 from modernbert.eval.systems import Bm25, Ranking, Reranker, TokenVectors, Vectors, best, engine_system, max_sim
+from modernbert.text.passages import PASSAGE
 
 pytest.importorskip("bm25s")
 
@@ -94,6 +96,28 @@ def test_vectors_and_tokens_rank_by_similarity():
     assert tokens.rank(data)[1].places.tolist() == [1, 3, 0, 2]
 
 
+def test_a_document_is_as_good_as_its_best_passage():
+    """Against every passage scored on its own; the whole documents would rank the other way round."""
+
+    def embed(texts, is_query):
+        return np.array([[text.count("dig") + 1e-3, len(text.split())] for text in texts], dtype=np.float32)
+
+    long = "dig dig dig " + "sleep " * 20
+    data = small_set(documents=[long, "dig now", "fly", "swim dig dig"], grades=[{0: 1}, {1: 1}])
+    whole, cut = (Vectors("v", embed, passages=passages).rank(data)[0] for passages in (None, 3))
+    passages = [[long.split()[i : i + 3] for i in range(0, 23, 3)], [["dig", "now"]], [["fly"]], [["swim", "dig", "dig"]]]
+    query = embed(data.queries[:1], True)[0]
+
+    def cosine(words):
+        vector = embed([" ".join(words)], False)[0]
+        return query @ vector / np.linalg.norm(query) / np.linalg.norm(vector)
+
+    expected = [max(map(cosine, some)) for some in passages]
+    assert cut.places.tolist() == np.argsort(expected)[::-1].tolist()
+    assert cut.scores.tolist() == pytest.approx(sorted(expected, reverse=True), abs=1e-6)
+    assert whole.places.tolist() != cut.places.tolist()
+
+
 def test_a_reranker_reorders_what_the_first_system_found_or_the_candidates():
     def score(query, documents):
         return np.array([len(document) for document in documents], dtype=np.float32)
@@ -154,6 +178,17 @@ def test_names_become_systems_and_folders_with_commas_seeds(tiny_folder):
     assert [system.name for system in systems_named("bm25")] == ["BM25"]
     both = systems_named(f"{tiny_folder},{tiny_folder}", "cpu")
     assert [system.name for system in both] == [f"{tiny_folder},{tiny_folder}"] * 2
+
+
+def test_passages_of_a_model_are_a_system_by_name(tiny_folder):
+    (system,) = systems_named(f"passages:{tiny_folder}", "cpu")
+    assert (system.name, system.passages) == (f"{tiny_folder}, passages", PASSAGE)
+    data = small_set()
+    whole = systems_named(str(tiny_folder), "cpu")[0].rank(data)
+    for one, other in zip(system.rank(data), whole, strict=True):  # short documents are one passage
+        assert one.places.tolist() == other.places.tolist() and one.scores == pytest.approx(other.scores, abs=1e-6)
+    with pytest.raises(ConfigError, match="passages:bm25: passages are for models that give one vector a text"):
+        systems_named("passages:bm25")
 
 
 def test_ours_run_in_int8_by_name(tiny_folder, monkeypatch):
