@@ -107,24 +107,29 @@ def verify(shards: tuple[Path, ...]) -> None:
 @click.option(
     "--python", "packages", metavar="PACKAGES", default="", help="Installed packages, with commas between; `python` too."
 )
-@click.option("--sets", metavar="FOLDER", help="The folder with the search sets of this project, for their training splits.")
+@click.option(
+    "--sets",
+    metavar="FOLDER",
+    help="The folder with the search sets of this project, for their training splits; code that is nearly in a dev split is left out.",
+)
 @_out
 def pairs(files: tuple[str, ...], packages: str, sets: str | None, out: Path) -> None:
     """Find pairs for contrastive training.
 
     Each FILE is JSON lines with text and perhaps title and source, or a folder of such files. Titles and their texts, headings and
-    their sections, questions and answers, words and definitions, docstrings and functions become pairs: a file of them for
-    each source.
+    their sections, titles and long documents, questions and answers, words and definitions, docstrings and functions become pairs: a
+    file of them for each source.
 
     \b
     modernbert prepare pairs corpus/ --python python,numpy -o pairs
     """
     from modernbert.data.pair_sources import write_pairs
     from modernbert.data.retrieval import read_retrieval
-    from modernbert.eval.suites import training_sets
+    from modernbert.eval.suites import development_sets, training_sets
 
     read = (read_retrieval(source) for source in training_sets(sets)) if sets else ()
-    counts = write_pairs(out, files, [package for package in packages.split(",") if package], read)
+    held_out = (read_retrieval(source) for source in development_sets(sets, ("code_docstring", "cosqa"))) if sets else ()
+    counts = write_pairs(out, files, [package for package in packages.split(",") if package], read, held_out)
     if not counts:
         raise DataError("nothing to read, or no pair in it; give files with titles or headings, --python or --sets")
     click.echo(f"{out}: {sum(counts.values()):,} pairs")

@@ -1,6 +1,7 @@
 """Pairs for contrastive training out of documents: what people would search by, and what they should find.
 
-title ↔ text · heading ↔ section · question ↔ answer · word ↔ definition · docstring ↔ function · and the training splits of search sets.
+title ↔ text · heading ↔ section · title or heading ↔ long document · question ↔ answer · word ↔ definition · docstring ↔ function · and
+the training splits of search sets.
 """
 
 import ast
@@ -11,11 +12,13 @@ import json
 import re
 import textwrap
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from modernbert.data.documents import JSON_LINES, document_files, read_rows, source_of
+from modernbert.data.near import NearDuplicates
 from modernbert.data.python_sources import python_documents
 from modernbert.data.retrieval import RetrievalSet
 from modernbert.errors import DataError
@@ -26,8 +29,19 @@ Pair = dict[str, Any]
 LONGEST = 2_000
 """Characters of a document: more than a row of 256 tokens reads."""
 
+LONG = range(15_000, 400_001)
+"""Characters of a document that is found as a whole too."""
+
+READ = 33_000
+"""Characters that are kept of it: what 8,192 tokens hold."""
+
+LONG_DOCUMENTS = 250
+"""Of a source; each is written for three queries."""
+
 SHORTEST = 150
 """Characters of a text or section worth finding."""
+
+_FUNCTIONS = "docstring-python"
 
 _QUESTION = re.compile(r"^Question: (.+?)\nAnswer: (.+?)$", re.MULTILINE)
 _DEFINITION = re.compile(r"^([^\n():;]{2,60}) \((?:noun|verb|adjective|adverb)\): (.{15,})$", re.MULTILINE)
@@ -66,6 +80,22 @@ def document_pairs(text: str, title: str | None) -> Iterator[tuple[str, Pair]]:
             yield "heading", {"query": heading, "document": section, "group": title or paragraphs[begin]}
 
 
+def long_pairs(text: str, title: str) -> Iterator[Pair]:
+    """A long document's beginning, for its title and for two of its headings, spread evenly; shorter or longer documents have none.
+
+    >>> book = "Ants\\n\\n" + "Their nests\\n\\n" + "Ants dig. " * 2000
+    >>> [pair["query"] for pair in long_pairs(book, "Ants")]
+    ['Ants', 'Ants: Their nests']
+    """
+    if len(text) in LONG:
+        whole = text[:READ]
+        headings = [part for part in whole.split("\n\n")[1:] if _HEADING.match(part)]
+        chosen = headings[:: max(1, len(headings) // 2)][:2]
+        yield from (
+            {"query": query, "document": whole, "group": title} for query in (title, *(f"{title}: {part}" for part in chosen))
+        )
+
+
 def function_pairs(code: str) -> Iterator[Pair]:
     """The functions of a Python file that say what they do: the docstring's first paragraph, and the function without its docstring.
 
@@ -99,7 +129,11 @@ def set_pairs(data: RetrievalSet) -> Iterator[Pair]:
 
 
 def write_pairs(
-    out: str | Path, files: Iterable[str | Path] = (), packages: Iterable[str] = (), sets: Iterable[RetrievalSet] = ()
+    out: str | Path,
+    files: Iterable[str | Path] = (),
+    packages: Iterable[str] = (),
+    sets: Iterable[RetrievalSet] = (),
+    held_out: Iterable[RetrievalSet] = (),
 ) -> dict[str, int]:
     """Writes a file of pairs for each source into a folder, each pair once.
 
@@ -109,6 +143,8 @@ def write_pairs(
             out: what is held out stays so.
         packages: installed ones, whose Python is read.
         sets: training splits.
+        held_out: what will be measured: functions of packages that are nearly a document of these, or say what a query says, are left
+            out, and so are such pairs of a training split of the same name.
 
     Returns:
         Pairs by source: kind-source for documents, docstring-python for code, the set's name for sets.
@@ -122,7 +158,7 @@ def write_pairs(
     seen: set[bytes] = set()
     with contextlib.ExitStack() as stack:
         parts: dict[str, Any] = {}
-        for source, pair in _all_pairs(files, packages, sets):
+        for source, pair in _apart(_all_pairs(files, packages, sets), held_out):
             digest = hashlib.blake2b(f"{pair['query']}\0{pair['document']}".encode(errors="replace"), digest_size=16).digest()
             if digest in seen or pair["query"].strip() == "" or pair["document"].strip() == "":
                 continue
@@ -137,6 +173,7 @@ def write_pairs(
 
 
 def _all_pairs(files: Iterable[str | Path], packages: Iterable[str], sets: Iterable[RetrievalSet]) -> Iterator[tuple[str, Pair]]:
+    long: Counter[str] = Counter()
     for file in document_files(files):
         name = source_of(file)
         if name == "validation" or not file.name.endswith(JSON_LINES):
@@ -144,14 +181,34 @@ def _all_pairs(files: Iterable[str | Path], packages: Iterable[str], sets: Itera
         for place, row in read_rows(file):
             if not isinstance(row, dict) or not isinstance(row.get("text"), str):
                 raise DataError(f"{place}: wanted a row with a string 'text'; mend or remove it")
+            source = row.get("source") or name
             for kind, pair in document_pairs(row["text"], row.get("title")):
-                yield f"{kind}-{row.get('source') or name}", pair
+                yield f"{kind}-{source}", pair
+            if row.get("title") and long[source] < LONG_DOCUMENTS:
+                pairs = list(long_pairs(row["text"], row["title"]))
+                long[source] += bool(pairs)
+                yield from ((f"long-{source}", pair) for pair in pairs)
     for document in python_documents(list(packages)):
         for pair in function_pairs(document["text"]):
-            yield "docstring-python", pair
+            yield _FUNCTIONS, pair
     for data in sets:
         for pair in set_pairs(data):
             yield data.name, pair
+
+
+def _apart(pairs: Iterable[tuple[str, Pair]], held_out: Iterable[RetrievalSet]) -> Iterator[tuple[str, Pair]]:
+    """The pairs without those that are nearly measured."""
+    sets = list(held_out)
+    near = NearDuplicates(document for data in sets for document in data.documents)
+    queries = {_plain(query) for data in sets for query in data.queries}
+    names = {_FUNCTIONS, *(data.name for data in sets)}
+    for source, pair in pairs:
+        if source not in names or not (_plain(pair["query"]) in queries or near.has(pair["document"])):
+            yield source, pair
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.lower()))
 
 
 def _section(paragraphs: list[str]) -> str:

@@ -1,12 +1,14 @@
 """Sets for measuring search: documents, queries, and which document is right for which query.
 
-Five forms are read, told apart by what is there:
+Six forms are read, told apart by what is there:
 
 - a folder in BEIR's layout: `corpus`, `queries` and `qrels/SPLIT.tsv` (also `corpus.SPLIT`, `queries.SPLIT`), as JSON lines or parquet,
   compressed or not; CoIR's and mteb's folders of parquet files are of this kind;
 - a folder in MLDR's layout: `SPLIT.jsonl` with `positive_passages` and `negative_passages`, and `corpus.jsonl` with `docid`;
 - a file of pairs: a column with the query, one with its document. Every distinct document of the file is the corpus, and all documents
   of one query are right for it. A row with an empty query adds its document only, one with an empty document nothing;
+- a file of questions with `context_id` and `answers`, and beside it `contexts` with their texts: these are the corpus, and a question that
+  has an answer finds its own; SQuAD and its kind;
 - a file of lookups: a `key`, and `ordered_kv_records` with all keys and values of its context; find the context that holds the key;
 - a file of lists: a query with its `candidates`, each with `text` and `label`. Only these compete, and queries without a right one among
   them, or without a wrong one, are left out.
@@ -129,6 +131,8 @@ def _file(path: Path, source: RetrievalSource) -> RetrievalSet:
     rows = list(_rows(path))
     if rows and "candidates" in rows[0][1]:
         return _lists(path, rows, source)
+    if rows and "context_id" in rows[0][1]:
+        return _questions(path, rows)
     if rows and "ordered_kv_records" in rows[0][1]:
         contexts = {str(i): json.dumps(dict(row["ordered_kv_records"]), indent=1) for i, (_, row) in enumerate(rows)}
         keys = {f"key {i}": str(row["key"]) for i, (_, row) in enumerate(rows)}
@@ -153,6 +157,18 @@ def _file(path: Path, source: RetrievalSource) -> RetrievalSet:
         judged[query] = {id: 1 for question in questions for id in answers[question]}
     numbered = {str(number): text for text, number in documents.items()}
     return _assembled(numbered, queries, judged, [path])
+
+
+def _questions(path: Path, rows: list[tuple[str, dict[str, Any]]]) -> RetrievalSet:
+    contexts = _find(path.parent, "contexts")
+    if contexts is None:
+        raise DataError(f"{path} names contexts, and beside it is no file contexts.jsonl (.gz, .zst, .parquet) with their texts")
+    documents = {str(row.get("context_id")): _cell(row, "context", place) for place, row in _rows(contexts)}
+    answered = {str(number): (place, row) for number, (place, row) in enumerate(rows) if row.get("answers")}
+    queries = {id: _cell(row, "question", place) for id, (place, row) in answered.items()}
+    return _assembled(
+        documents, queries, {id: {str(row["context_id"]): 1} for id, (_, row) in answered.items()}, [path, contexts]
+    )
 
 
 def _lists(path: Path, rows: list[tuple[str, dict[str, Any]]], source: RetrievalSource) -> RetrievalSet:

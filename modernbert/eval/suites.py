@@ -37,6 +37,9 @@ _DEVELOPMENT = (
 )
 
 
+_READING = ("squad_v2", "qed_nq", "squadshifts_newwiki", "squadshifts_amazon", "subjqa", "policyqa")
+"""Questions and the passages that answer them: no dev sets of search, but pairs."""
+
 _TRAINING = (
     *(RetrievalSource(path=name, split="train") for name in ("scifact", "nq_oracle")),
     RetrievalSource(path="quora/train.jsonl.gz", name="quora", query="text_a", document="text_b", only="label=1"),
@@ -50,7 +53,7 @@ _TRAINING = (
     RetrievalSource(path="java_codesum/train.jsonl.gz", name="java_codesum", query="docstring", document="code"),
     RetrievalSource(path="mbpp/train.jsonl.gz", name="mbpp", query="text", document="code"),
     *(RetrievalSource(path=name, split="train", only="kind=specific") for name in ("qmsum", "squality")),
-    *(RetrievalSource(path=f"{name}/train.jsonl.gz", name=name) for name in ("wikiqa", "trecqa")),
+    *(RetrievalSource(path=f"{name}/train.jsonl.gz", name=name) for name in ("wikiqa", "trecqa", *_READING)),
 )
 
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from modernbert.data.pair_sources import document_pairs, function_pairs, set_pairs, write_pairs
+from modernbert.data.near import NearDuplicates
+from modernbert.data.pair_sources import READ, document_pairs, function_pairs, long_pairs, set_pairs, write_pairs
 from modernbert.data.retrieval import RetrievalSet
 from modernbert.errors import DataError
 
@@ -73,3 +74,39 @@ def test_each_source_gets_a_file_and_each_pair_comes_once(tmp_path):
     (tmp_path / "a-0001.jsonl").write_text("[1]\n")
     with pytest.raises(DataError, match=r"a-0001\.jsonl, line 1: wanted a row with a string 'text'"):
         write_pairs(tmp_path / "out", [tmp_path])
+
+
+def test_a_long_document_is_found_by_its_title_and_two_headings():
+    text = "\n\n".join(["Ants", *(part for name in "ABCDE" for part in (f"Part {name}", BODY * 40))])
+    found = list(long_pairs(text, "Ants"))
+    assert [pair["query"] for pair in found] == ["Ants", "Ants: Part A", "Ants: Part C"]
+    assert {pair["document"] for pair in found} == {text[:READ]} and {pair["group"] for pair in found} == {"Ants"}
+    assert not list(long_pairs(BODY, "Ants")) and not list(long_pairs(BODY * 2000, "Ants"))
+
+
+def test_a_near_duplicate_shares_four_tenths_of_the_shorter_ones_runs():
+    """Counted by hand: 20 words have 13 runs of 8, and 6 of 13 are more than 0.4, 5 are fewer."""
+    words = [f"w{chr(97 + i)}" for i in range(20)]
+    known = NearDuplicates([" ".join(words), ""])
+    for kept, expected in ((13, True), (12, False)):
+        other = [*words[:kept], *(f"x{chr(97 + i)}" for i in range(20))]
+        assert known.has("_".join(other).upper()) is expected
+    assert not known.has("") and not NearDuplicates([]).has("a b c")
+
+
+def test_pairs_that_will_be_measured_are_left_out(tmp_path):
+    body = "\n".join(f"    total = total * {i} + offset_{i} - scale_{i}" for i in range(9))
+    code = {name: f"def {name}(total):\n{body.replace('total', name)}\n    return {name}" for name in ("ant", "bee", "cat")}
+    parts = {"metric": "map", "missing": [[]], "query_ids": ["q"], "grades": [{0: 1}]}
+    held = RetrievalSet(name="dev", documents=[code["ant"]], document_ids=["0"], queries=["Count the CATS."], **parts)
+    sets = [
+        RetrievalSet(name=name, documents=[code[kind]], document_ids=["0"], queries=[query], **parts)
+        for name, kind, query in (
+            ("dev", "ant", "ants"),
+            ("dev", "bee", "bees"),
+            ("dev", "cat", "count the cats"),
+            ("other", "ant", "a"),
+        )
+    ]
+    assert write_pairs(tmp_path, sets=sets, held_out=[held]) == {"dev": 1, "other": 1}
+    assert json.loads((tmp_path / "dev.jsonl").read_text())["query"] == "bees"

@@ -135,3 +135,15 @@ def test_an_unknown_column_is_named(tmp_path):
     write_lines(tmp_path / "pairs.jsonl", [{"question": "a", "code": "b"}])
     with pytest.raises(DataError, match=r"line 1: no text in column 'query'; there are question, code; name the column"):
         read_retrieval(RetrievalSource(path=str(tmp_path / "pairs.jsonl")))
+
+
+def test_questions_with_contexts_beside_them_find_what_answers_them(tmp_path):
+    write_lines(tmp_path / "contexts.jsonl.gz", [{"context_id": name, "title": "T", "context": f"text {name}"} for name in "ab"])
+    answer = [{"text": "text", "start": 0}]
+    rows = [("a", "who?", answer), ("b", "when?", []), ("a", "where?", answer)]
+    write_lines(tmp_path / "train.jsonl", [{"context_id": c, "question": q, "answers": a} for c, q, a in rows])
+    found = read_retrieval(RetrievalSource(path=str(tmp_path / "train.jsonl")))
+    assert (found.documents, found.queries, found.grades) == (["text a", "text b"], ["who?", "where?"], [{0: 1}, {0: 1}])
+    (tmp_path / "contexts.jsonl.gz").unlink()
+    with pytest.raises(DataError, match=r"train\.jsonl names contexts, and beside it is no file contexts\.jsonl"):
+        read_retrieval(RetrievalSource(path=str(tmp_path / "train.jsonl")))
