@@ -12,7 +12,7 @@ _HELP = """Fine-tune a model for a task on labelled rows.
 
 MODEL is a packaged model, a folder, or a name on the hub. Rows are .jsonl (also .gz, .zst), .csv, .tsv or .parquet. Several
 learning rates and seeds are one job with a table at the end; the best checkpoint goes to OUT/model. Retrievers (dense, late,
-distilled, tiny_embed) learn from pairs, and leave their last.
+distilled, tiny_distilled, tiny_embed) learn from pairs, and leave their last.
 `modernbert finetune RECIPE --help` lists the settings of a recipe.
 
 \b

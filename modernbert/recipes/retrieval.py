@@ -3,6 +3,8 @@
 Rates, batches and warm-ups are those of ModernBERT-base's retrieval models where the paper states them (facts §3.2).
 """
 
+import dataclasses
+
 from modernbert.tasks.contrastive import CandidateScores, InBatch, TeacherVectors
 from modernbert.tasks.reranking import RerankTask
 from modernbert.train.finetune import FinetuneConfig
@@ -47,28 +49,52 @@ def distilled() -> ContrastiveConfig:
     )
 
 
-def tiny_embed() -> ContrastiveConfig:
-    """The packaged `tiny-embed`, from `tiny`: pairs of prose and code with in-batch negatives, and a teacher's similarities.
+_PROMPTED = RetrieverConfig(query_prompt="query: ", document_prompt="document: ", query_length=256, document_length=288)
 
-    For one H200 and less than 10 minutes. Why these settings: batches of 4,096 because every other document is a negative for nothing
-    but a product of matrices; rows of 256 tokens because nearly all pairs are shorter, and length was learnt in pre-training; scale 50
-    and 8e-4 as small encoders of unit vectors want sharper softmaxes and larger steps than base's 20 and 8e-5; the teacher's
-    similarities teach which of the 4,095 negatives are none. Not measured yet: the training waits for a GPU.
+
+def tiny_distilled() -> ContrastiveConfig:
+    """The first stage of the packaged `tiny-embed`, from `tiny`: each text's vector shall point where the teacher's points.
+
+    Both are 384 wide, so nothing stands between them. Batches of all sources, because documents do not compete; a large rate, because
+    the model has never made a vector.
+    """
+    return ContrastiveConfig(
+        train=("pairs",),
+        mixed=True,
+        out="runs/tiny-distilled",
+        retriever=_PROMPTED,
+        in_batch=InBatch(weight=0),
+        teacher=TeacherVectors(weight=1, kind="cosine", file="teacher.parquet"),
+        negatives=0,
+        batch_pairs=2048,
+        micro_batch_tokens=400_000,
+        epochs=3,
+        optimizer=OptimizerConfig(lr=1e-3, weight_decay=1e-5),
+        warmup=0.03,
+        decay=0.97,
+        save_every_steps=100,
+    )
+
+
+def tiny_embed() -> ContrastiveConfig:
+    """The packaged `tiny-embed`, from what `tiny_distilled` leaves: pairs with in-batch negatives, and a teacher's similarities.
+
+    A small rate, so that the first stage is not lost; whole documents of 8,192 tokens; similarities say which of a batch's documents
+    are no negatives. Sources where the student shall become better than the teacher are named in teacher.not_for.
+    `examples/tiny_embed.sh` has the weights of the sources.
     """
     return ContrastiveConfig(
         train=("pairs",),
         out="runs/tiny-embed",
-        retriever=RetrieverConfig(query_prompt="query: ", document_prompt="document: ", query_length=128, document_length=256),
+        retriever=dataclasses.replace(_PROMPTED, query_length=128, document_length=8192),
         in_batch=InBatch(scale=50, symmetric=True),
-        teacher=TeacherVectors(weight=1, kind="similarities", scale=20, file="teacher.npy"),
+        teacher=TeacherVectors(weight=1, kind="similarities", scale=20, file="teacher.parquet"),
         dims=(64, 128, 256, 384),
-        batch_pairs=4096,
-        micro_batch_tokens=131_072,
-        epochs=3,
-        optimizer=OptimizerConfig(lr=8e-4, weight_decay=1e-5),
-        warmup=0.1,
-        decay=0.9,
-        evaluations=4,
+        batch_pairs=1024,
+        micro_batch_tokens=300_000,
+        optimizer=OptimizerConfig(lr=3e-4, weight_decay=1e-5),
+        warmup=0.05,
+        decay=0.95,
         save_every_steps=100,
     )
 

@@ -51,14 +51,20 @@ def source_shares(pairs: Pairs, weights: tuple[str, ...]) -> np.ndarray:
     return shares / shares.sum()
 
 
-def each_batch(pairs: Pairs, shares: np.ndarray, size: int, seed: int) -> Iterator[list[int]]:
+def each_batch(source_P: np.ndarray, shares: np.ndarray, size: int, seed: int) -> Iterator[list[int]]:
     """Numbers of the pairs of each batch, without end: of one source, whose turn comes as often as its share says.
 
     A source is shuffled anew for each pass over it; the pairs that are left at the end of a pass begin the next one's first batch. A
     source that is smaller than a batch makes smaller batches.
+
+    Args:
+        source_P: number of each pair's source.
+        shares: of each source.
+        size: pairs of a batch.
+        seed: of the shuffles.
     """
     rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(pairs.source_P == source) for source in range(len(pairs.sources))]
+    members = [np.flatnonzero(source_P == source) for source in range(len(shares))]
     queues = [np.empty(0, dtype=np.int64) for _ in members]
     credit = np.zeros(len(members))
     while True:

@@ -105,7 +105,7 @@ class _Run:
             tqdm.write(f"{self.pairs.cut:,} of {len(self.pairs.text_of_row):,} texts were cut", file=sys.stderr)
         if config.scores.weight and self.pairs.scores is None:
             raise DataError(f"scores.weight={config.scores.weight}: the pairs have no column {config.columns.scores!r}")
-        self.shares = source_shares(self.pairs, config.weights)
+        self.shares = np.ones(1) if config.mixed else source_shares(self.pairs, config.weights)
         self.steps = math.ceil(config.epochs * len(self.pairs.query_P) / config.batch_pairs)
         self.dev = [
             read_retrieval(
@@ -136,7 +136,8 @@ class _Run:
             if world.leads:
                 tqdm.write(f"resumed from {folder}: step {progress.step}", file=sys.stderr)
         bar = tqdm(total=self.steps, initial=progress.step, unit="step", disable=None if world.leads else True)
-        batches = islice(each_batch(self.pairs, self.shares, config.batch_pairs, config.seed), progress.step, self.steps)
+        source_P = np.zeros_like(self.pairs.source_P) if config.mixed else self.pairs.source_P
+        batches = islice(each_batch(source_P, self.shares, config.batch_pairs, config.seed), progress.step, self.steps)
         prepared = ahead(lambda numbered: self.prepare(numbered[1], numbered[0]), enumerate(batches, progress.step))
         due = {math.ceil(n * self.steps / config.evaluations) for n in range(1, config.evaluations)}
         sums, since, rows = torch.zeros(2, device=world.device), time.perf_counter(), 0

