@@ -110,7 +110,7 @@ def verify(shards: tuple[Path, ...]) -> None:
 @click.option(
     "--sets",
     metavar="FOLDER",
-    help="The folder with the search sets of this project, for their training splits; code that is nearly in a dev split is left out.",
+    help="The folder with the search sets of this project, for their training splits; what their dev splits ask is left out.",
 )
 @_out
 def pairs(files: tuple[str, ...], packages: str, sets: str | None, out: Path) -> None:
@@ -123,13 +123,13 @@ def pairs(files: tuple[str, ...], packages: str, sets: str | None, out: Path) ->
     \b
     modernbert prepare pairs corpus/ --python python,numpy -o pairs
     """
-    from modernbert.data.pair_sources import write_pairs
+    from modernbert.data.pair_sources import HeldOut, write_pairs
     from modernbert.data.retrieval import read_retrieval
-    from modernbert.eval.suites import development_sets, training_sets
+    from modernbert.eval.suites import held_out, training_sets
 
     read = (read_retrieval(source) for source in training_sets(sets)) if sets else ()
-    held_out = (read_retrieval(source) for source in development_sets(sets, ("code_docstring", "cosqa"))) if sets else ()
-    counts = write_pairs(out, files, [package for package in packages.split(",") if package], read, held_out)
+    measured = held_out(sets) if sets else HeldOut()
+    counts = write_pairs(out, files, [package for package in packages.split(",") if package], read, measured)
     if not counts:
         raise DataError("nothing to read, or no pair in it; give files with titles or headings, --python or --sets")
     click.echo(f"{out}: {sum(counts.values()):,} pairs")

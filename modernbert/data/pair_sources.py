@@ -6,6 +6,7 @@ the training splits of search sets.
 
 import ast
 import contextlib
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -40,8 +41,6 @@ LONG_DOCUMENTS = 250
 
 SHORTEST = 150
 """Characters of a text or section worth finding."""
-
-_FUNCTIONS = "docstring-python"
 
 _QUESTION = re.compile(r"^Question: (.+?)\nAnswer: (.+?)$", re.MULTILINE)
 _DEFINITION = re.compile(r"^([^\n():;]{2,60}) \((?:noun|verb|adjective|adverb)\): (.{15,})$", re.MULTILINE)
@@ -128,12 +127,34 @@ def set_pairs(data: RetrievalSet) -> Iterator[Pair]:
                 yield pair | ({"negatives": wrong} if wrong else {})
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """What will be measured."""
+
+    queries: frozenset[str] = frozenset()
+    """As `plain` has them: no pair of any source may ask one."""
+    near: NearDuplicates = dataclasses.field(default_factory=lambda: NearDuplicates(()))
+    """Documents: no pair of a package or of a set may have one that is nearly one of these."""
+
+    def asks(self, query: str) -> bool:
+        return plain(query) in self.queries
+
+
+def plain(text: str) -> str:
+    """Words alone.
+
+    >>> plain("Who digs, and why?")
+    'who digs and why'
+    """
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
 def write_pairs(
     out: str | Path,
     files: Iterable[str | Path] = (),
     packages: Iterable[str] = (),
     sets: Iterable[RetrievalSet] = (),
-    held_out: Iterable[RetrievalSet] = (),
+    held_out: HeldOut = HeldOut(),
 ) -> dict[str, int]:
     """Writes a file of pairs for each source into a folder, each pair once.
 
@@ -143,8 +164,7 @@ def write_pairs(
             out: what is held out stays so.
         packages: installed ones, whose Python is read.
         sets: training splits.
-        held_out: what will be measured: functions of packages that are nearly a document of these, or say what a query says, are left
-            out, and so are such pairs of a training split of the same name.
+        held_out: what will be measured, and is left out.
 
     Returns:
         Pairs by source: kind-source for documents, docstring-python for code, the set's name for sets.
@@ -158,9 +178,9 @@ def write_pairs(
     seen: set[bytes] = set()
     with contextlib.ExitStack() as stack:
         parts: dict[str, Any] = {}
-        for source, pair in _apart(_all_pairs(files, packages, sets), held_out):
+        for source, pair in _all_pairs(files, packages, sets, held_out.near):
             digest = hashlib.blake2b(f"{pair['query']}\0{pair['document']}".encode(errors="replace"), digest_size=16).digest()
-            if digest in seen or pair["query"].strip() == "" or pair["document"].strip() == "":
+            if digest in seen or held_out.asks(pair["query"]) or not pair["query"].strip() or not pair["document"].strip():
                 continue
             seen.add(digest)
             if source not in parts:
@@ -172,7 +192,9 @@ def write_pairs(
     return counts
 
 
-def _all_pairs(files: Iterable[str | Path], packages: Iterable[str], sets: Iterable[RetrievalSet]) -> Iterator[tuple[str, Pair]]:
+def _all_pairs(
+    files: Iterable[str | Path], packages: Iterable[str], sets: Iterable[RetrievalSet], near: NearDuplicates
+) -> Iterator[tuple[str, Pair]]:
     long: Counter[str] = Counter()
     for file in document_files(files):
         name = source_of(file)
@@ -189,26 +211,9 @@ def _all_pairs(files: Iterable[str | Path], packages: Iterable[str], sets: Itera
                 long[source] += bool(pairs)
                 yield from ((f"long-{source}", pair) for pair in pairs)
     for document in python_documents(list(packages)):
-        for pair in function_pairs(document["text"]):
-            yield _FUNCTIONS, pair
+        yield from (("docstring-python", pair) for pair in function_pairs(document["text"]) if not near.has(pair["document"]))
     for data in sets:
-        for pair in set_pairs(data):
-            yield data.name, pair
-
-
-def _apart(pairs: Iterable[tuple[str, Pair]], held_out: Iterable[RetrievalSet]) -> Iterator[tuple[str, Pair]]:
-    """The pairs without those that are nearly measured."""
-    sets = list(held_out)
-    near = NearDuplicates(document for data in sets for document in data.documents)
-    queries = {_plain(query) for data in sets for query in data.queries}
-    names = {_FUNCTIONS, *(data.name for data in sets)}
-    for source, pair in pairs:
-        if source not in names or not (_plain(pair["query"]) in queries or near.has(pair["document"])):
-            yield source, pair
-
-
-def _plain(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.lower()))
+        yield from ((data.name, pair) for pair in set_pairs(data) if not near.has(pair["document"]))
 
 
 def _section(paragraphs: list[str]) -> str:

@@ -3,7 +3,9 @@
 import dataclasses
 from pathlib import Path
 
-from modernbert.data.retrieval import RetrievalSource
+from modernbert.data.near import NearDuplicates
+from modernbert.data.pair_sources import HeldOut, plain
+from modernbert.data.retrieval import RetrievalSource, read_retrieval
 from modernbert.errors import DataError
 
 _DEVELOPMENT = (
@@ -60,6 +62,20 @@ _TRAINING = (
 def training_sets(root: str | Path) -> list[RetrievalSource]:
     """The training splits beside `development_sets`, of the sets that have one; `root` as there."""
     return [_placed(source, root) for source in _TRAINING]
+
+
+def held_out(root: str | Path) -> HeldOut:
+    """What the sets measure, to keep it out of pairs: every query, the code of code_docstring and cosqa, the right passages of nq_oracle.
+
+    The splits of other sets share their corpus by design. `root` as in `development_sets`.
+    """
+    sets = [read_retrieval(source) for source in development_sets(root)]
+    texts = [text for data in sets if data.name in ("code_docstring", "cosqa") for text in data.documents]
+    for data in sets:
+        if data.name == "nq_oracle":
+            right = {place for grades in data.grades for place, grade in grades.items() if grade > 0}
+            texts += [data.documents[place] for place in sorted(right)]
+    return HeldOut(queries=frozenset(plain(query) for data in sets for query in data.queries), near=NearDuplicates(texts))
 
 
 def _placed(source: RetrievalSource, root: str | Path) -> RetrievalSource:

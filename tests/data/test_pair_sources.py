@@ -5,7 +5,7 @@ import json
 import pytest
 
 from modernbert.data.near import NearDuplicates
-from modernbert.data.pair_sources import READ, document_pairs, function_pairs, long_pairs, set_pairs, write_pairs
+from modernbert.data.pair_sources import READ, HeldOut, document_pairs, function_pairs, long_pairs, set_pairs, write_pairs
 from modernbert.data.retrieval import RetrievalSet
 from modernbert.errors import DataError
 
@@ -95,18 +95,16 @@ def test_a_near_duplicate_shares_four_tenths_of_the_shorter_ones_runs():
 
 
 def test_pairs_that_will_be_measured_are_left_out(tmp_path):
+    """Questions of any source; documents of sets and packages alone, since prose is what it is."""
     body = "\n".join(f"    total = total * {i} + offset_{i} - scale_{i}" for i in range(9))
     code = {name: f"def {name}(total):\n{body.replace('total', name)}\n    return {name}" for name in ("ant", "bee", "cat")}
-    parts = {"metric": "map", "missing": [[]], "query_ids": ["q"], "grades": [{0: 1}]}
-    held = RetrievalSet(name="dev", documents=[code["ant"]], document_ids=["0"], queries=["Count the CATS."], **parts)
-    sets = [
-        RetrievalSet(name=name, documents=[code[kind]], document_ids=["0"], queries=[query], **parts)
-        for name, kind, query in (
-            ("dev", "ant", "ants"),
-            ("dev", "bee", "bees"),
-            ("dev", "cat", "count the cats"),
-            ("other", "ant", "a"),
-        )
-    ]
-    assert write_pairs(tmp_path, sets=sets, held_out=[held]) == {"dev": 1, "other": 1}
-    assert json.loads((tmp_path / "dev.jsonl").read_text())["query"] == "bees"
+    parts = {"name": "set", "metric": "map", "missing": [[]] * 3, "query_ids": ["1", "2", "3"], "document_ids": ["1", "2", "3"]}
+    grades = [{0: 1}, {1: 1}, {2: 1}]
+    data = RetrievalSet(documents=list(code.values()), queries=["ants", "bees", "Count the CATS."], grades=grades, **parts)
+    held_out = HeldOut(queries=frozenset(["count the cats", "who digs"]), near=NearDuplicates([code["ant"], BODY]))
+    asked = "Question: Who digs?\nAnswer: Ants.\n\nQuestion: Who flies?\nAnswer: Bees."
+    texts = [{"text": asked, "source": "zoo"}, {"text": f"Ants\n\n{BODY}", "title": "Ants", "source": "zoo"}]
+    (tmp_path / "zoo.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts))
+    counts = write_pairs(tmp_path / "out", [tmp_path / "zoo.jsonl"], sets=[data], held_out=held_out)
+    assert counts == {"question-zoo": 1, "title-zoo": 1, "set": 1}
+    assert json.loads((tmp_path / "out" / "set.jsonl").read_text())["query"] == "bees"

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from modernbert.data.retrieval import RetrievalSet
+from modernbert.data.retrieval import RetrievalSet, RetrievalSource
 from modernbert.engine.engine import load
 from modernbert.errors import ConfigError
+from modernbert.eval import suites
 from modernbert.eval.lexical import Lexical, words_of
 from modernbert.eval.named import systems_named
 from modernbert.eval.retrieval import evaluate_retrieval, interval
@@ -134,6 +135,20 @@ def test_a_model_of_ours_searches_with_the_vectors_it_embeds(tiny_folder):
     rankings = engine_system("ours", engine).rank(data)
     cosine = engine.embed(data.queries, normalize=True) @ engine.embed(data.documents, normalize=True).T
     assert [ranking.places.tolist() for ranking in rankings] == np.argsort(-cosine, axis=1).tolist()
+
+
+def test_what_is_held_out_are_all_queries_and_some_documents(tmp_path, monkeypatch):
+    code = "def add(first, second): return first plus second"
+    texts = {
+        "cosqa": (code, "Sum of two?"),
+        "medquad": ("an aspirin a day keeps the doctor far away from you", "What is aspirin?"),
+    }
+    for name, (document, query) in texts.items():
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"query": query, "document": document}) + "\n")
+    monkeypatch.setattr(suites, "_DEVELOPMENT", [RetrievalSource(path=f"{name}.jsonl", name=name) for name in texts])
+    found = suites.held_out(tmp_path)
+    assert found.asks("sum of two") and found.asks("what is ASPIRIN") and not found.asks("what is it?")
+    assert found.near.has(code) and not found.near.has(texts["medquad"][0])
 
 
 class Fixed:
