@@ -3,7 +3,8 @@
     each group of texts ─→ vectors, no graph kept ─→ all vectors of all processes ─→ loss ─→ a gradient for each vector
     each group of texts ─→ vectors once more, with a graph ─→ backward from its vectors' gradients
 
-The result is that of one backward through everything. The last group keeps its graph the first time, so one group costs nothing extra.
+The result is that of one backward through everything. The last groups keep their graphs the first time, as many as may be held together,
+so that what fits into memory costs nothing extra.
 
 X vectors · D their width.
 
@@ -19,7 +20,12 @@ from modernbert.train.distributed import World
 
 
 def cached_backward(
-    groups: Sequence[Tensor], width: int, forward: Callable[[int], Tensor], loss_of: Callable[[Tensor], Tensor], world: World
+    groups: Sequence[Tensor],
+    width: int,
+    forward: Callable[[int], Tensor],
+    loss_of: Callable[[Tensor], Tensor],
+    world: World,
+    held: int = 1,
 ) -> Tensor:
     """Adds the loss's gradient to the parameters: of this process's groups, and of its share of the loss.
 
@@ -31,26 +37,28 @@ def cached_backward(
         width: D.
         forward: from the number of a group to its vectors. It must give the same each time: dropout is to be seeded by the number.
         loss_of: from all vectors [X, D] to this process's share of the loss.
+        held: how many groups' graphs may be in memory at once.
 
     Returns:
         This process's share of the loss, without a graph.
     """
     mine = range(world.rank, len(groups), world.size)
     x_XD = torch.zeros((sum(map(len, groups)), width), device=world.device)
-    held: Tensor | None = None
-    for number in mine:
-        with torch.set_grad_enabled(number == mine[-1]):
-            held = forward(number).float()
-        x_XD[groups[number]] = held.detach()
+    graphs: dict[int, Tensor] = {}
+    for place, number in enumerate(mine):
+        with torch.set_grad_enabled(place >= len(mine) - held):
+            x = forward(number).float()
+        x_XD[groups[number]] = x.detach()
+        if x.requires_grad:
+            graphs[number] = x
     x_XD = world.sum(x_XD).requires_grad_()
     loss = loss_of(x_XD)
     loss.backward()
     assert x_XD.grad is not None
     gradient_XD = world.sum(x_XD.grad)
-    if held is not None:
-        held.backward(gradient_XD[groups[mine[-1]]])
-    for number in mine[:-1]:
-        forward(number).float().backward(gradient_XD[groups[number]])
+    for number in reversed(mine):
+        x = graphs.pop(number) if number in graphs else forward(number).float()
+        x.backward(gradient_XD[groups[number]])
     return loss.detach()
 
 

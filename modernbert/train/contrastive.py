@@ -14,6 +14,7 @@ or PyLate's kind, as of the last checkpoint) and, at the end, `result.json`.
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import sys
@@ -92,7 +93,8 @@ class _Prepared:
     """Texts that go through the model together, by their numbers, and whether they are queries."""
     places: list[Tensor]
     """Of each group's vectors among all of the batch."""
-    tokens: int
+    costs: list[int]
+    """Of each group, in tokens."""
 
 
 class _Run:
@@ -198,18 +200,17 @@ class _Run:
         sizes = (retriever.sizes(pairs.rows, queries, True), retriever.sizes(pairs.rows, documents, False))
         begins = np.cumsum([0, *sizes[0], *sizes[1]])
         groups: list[tuple[list[int], bool]] = []
-        places = []
-        tokens = 0
+        places, group_costs = [], []
         for numbers, is_query, offset in ((queries, True, 0), (documents, False, len(queries))):
             costs = retriever.tokens(pairs.rows, numbers, is_query)
-            tokens += sum(costs)
             for group in group_by_tokens(costs, config.micro_batch_tokens):
                 groups.append(([numbers[i] for i in group], is_query))
+                group_costs.append(sum(costs[i] for i in group))
                 places.append(
                     torch.from_numpy(np.concatenate([np.arange(begins[offset + i], begins[offset + i + 1]) for i in group]))
                 )
         part = self.part(chosen, kept, queries, documents, candidates)
-        return _Prepared(step=step, size=len(chosen), part=part, sizes=sizes, groups=groups, places=places, tokens=tokens)
+        return _Prepared(step=step, size=len(chosen), part=part, sizes=sizes, groups=groups, places=places, costs=group_costs)
 
     def step(self, batch: "_Prepared") -> tuple[Tensor, int]:
         """Adds this process's gradient of a batch's mean loss; returns its summed loss and right first guesses, and the batch's tokens."""
@@ -230,8 +231,10 @@ class _Run:
             found.copy_(torch.stack([loss.detach(), right.float()]))
             return loss / batch.size
 
-        cached_backward(places, retriever.width, forward, loss_of, world)
-        return found, batch.tokens
+        last = list(itertools.accumulate(reversed(batch.costs[world.rank :: world.size])))
+        held = max(1, sum(tokens <= config.micro_batch_tokens for tokens in last))
+        cached_backward(places, retriever.width, forward, loss_of, world, held)
+        return found, sum(batch.costs)
 
     def loss(self, vectors: Any, part: Part) -> tuple[Tensor, Tensor]:
         """The summed loss of this process's rows, and how many find their document first."""
