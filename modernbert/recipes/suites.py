@@ -76,7 +76,7 @@ def _glue_base() -> tuple[Member, ...]:
 _TINY = {
     "mnli": (4, 32, 3e-4, None),
     "cola": (6, 32, 3e-4, None),
-    "sst2": (3, 64, 3e-4, None),
+    "sst2": (3, 64, 2e-4, None),
     "mrpc": (8, 32, 3e-4, "mnli"),
     "stsb": (8, 32, 3e-4, "mnli"),
     "qnli": (10, 32, 3e-4, None),
