@@ -123,9 +123,9 @@ class _Chunked(torch.autograd.Function):
 
 
 def softmax_gradient(scores_CV: Tensor, labels_C: Tensor, z_loss: float, wanted: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Each position's loss, whether its first guess is right (0 or 1), and if `wanted` the gradient of its scores; by a kernel where
-    one runs."""
-    if triton_runs_on(scores_CV):
+    """Each position's loss, whether its first guess is right (0 or 1), and if `wanted` the gradient of its scores; by a kernel on
+    a GPU."""
+    if scores_CV.is_cuda and triton_runs_on(scores_CV):
         return _softmax_gradient(scores_CV, labels_C, z_loss, wanted)
     return softmax_gradient_reference(scores_CV, labels_C, z_loss, wanted)
 

@@ -39,7 +39,7 @@ def geglu(u_TJ: Float[Tensor, "T J"]) -> Float[Tensor, "T I"]:
 
 def geglu_fp8(u_TJ: Float[Tensor, "T J"]) -> tuple[Float8e4m3fn[Tensor, "T I"], Float[Tensor, "T 1"]]:
     """`quantize_rows_fp8(geglu(u))`; on a GPU in one pass, where `torch.compile` makes two of the row's largest and its quotients."""
-    return _geglu_fp8(u_TJ) if triton_runs_on(u_TJ) else quantize_rows_fp8(geglu(u_TJ))
+    return _geglu_fp8(u_TJ) if u_TJ.is_cuda and triton_runs_on(u_TJ) else quantize_rows_fp8(geglu(u_TJ))
 
 
 @torch.library.custom_op("modernbert::geglu_fp8", mutates_args=())

@@ -5,7 +5,7 @@ import torch
 from torch._dynamo.testing import CompileCounter
 
 from modernbert.kernels.compiled import INTERPRETED, triton_runs_on
-from modernbert.kernels.geglu import _geglu_fp8, _mlp, geglu, geglu_fp8, geglu_mlp, geglu_mlp_reference
+from modernbert.kernels.geglu import _geglu_fp8, _mlp, geglu, geglu_mlp, geglu_mlp_reference
 from modernbert.kernels.linear_fp8 import quantize_rows_fp8
 
 pytest.importorskip("triton")
@@ -49,7 +49,7 @@ def test_pytorch_finds_the_operator_well_formed():
 def test_the_quantised_product_is_that_of_the_definition(device, dtype, tokens, inside):
     """Within half a step of e4m3, a sixteenth of the number; Triton's interpreter misses that for one in twenty: it loses carries."""
     u_TJ = torch.randn(tokens, 2 * inside).to(device, dtype)
-    numbers_TI, scale_T1 = geglu_fp8(u_TJ)
+    numbers_TI, scale_T1 = _geglu_fp8(u_TJ)
     assert numbers_TI.dtype == torch.float8_e4m3fn and numbers_TI.shape == (tokens, inside)
     torch.testing.assert_close(scale_T1, quantize_rows_fp8(geglu(u_TJ))[1], rtol=TOLERANCE[dtype], atol=0)
     exact_TI = geglu(u_TJ.float())
@@ -59,7 +59,7 @@ def test_the_quantised_product_is_that_of_the_definition(device, dtype, tokens, 
 
 
 def test_a_token_of_zeros_stays_one():
-    found_TI, scale_T1 = geglu_fp8(torch.zeros(2, 96, device="cuda" if torch.cuda.is_available() else "cpu"))
+    found_TI, scale_T1 = _geglu_fp8(torch.zeros(2, 96, device="cuda" if torch.cuda.is_available() else "cpu"))
     assert not found_TI.float().any() and (scale_T1 > 0).all()
 
 
