@@ -25,10 +25,10 @@ from torch.nn import functional as F
 from modernbert.bench.cpu_contestants import CONTESTANTS
 from modernbert.bench.record import environment, summary
 from modernbert.config import ModelConfig, preset
-from modernbert.errors import MissingExtraError
 from modernbert.kernels import native
 from modernbert.kernels.linear_int8 import multiply_bytes, pack_weight, quantize_rows, weight_levels
 from modernbert.model.flops import forward_flops_per_token
+from modernbert.train.report import figure_class
 
 FIXED, VARIABLE, LONG = "512 fixed", "512 variable", "2,048"
 COLUMNS: dict[str, tuple[list[int], int]] = {FIXED: ([512], 512), VARIABLE: ([384, 128], 512), LONG: ([2048], 2048)}
@@ -267,12 +267,8 @@ def write(record: dict[str, Any], folder: Path) -> None:
 
 
 def _draw(record: dict[str, Any], path: Path) -> None:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("the picture needs matplotlib: pip install 'modernbert[report]'") from error
     speeds, columns = record["tokens_per_second"], list(record["ceilings"])
-    figure = Figure(figsize=(11, 4), layout="constrained")
+    figure = figure_class()(figsize=(11, 4), layout="constrained")
     for axes, column in zip(figure.subplots(1, len(columns), sharey=True, squeeze=False)[0], columns, strict=True):
         medians = [found[column]["median"] for found in speeds.values()]
         colors = ["tab:orange" if name.startswith("modernbert") else "tab:gray" for name in speeds]

@@ -31,6 +31,7 @@ from modernbert.bench import measures
 from modernbert.bench.contestants import TABLES
 from modernbert.bench.measures import Columns
 from modernbert.bench.record import environment
+from modernbert.checkpoint.atomic import staged
 from modernbert.checkpoint.folder import save_model
 from modernbert.config import preset
 from modernbert.engine.hardware import choose_device
@@ -113,8 +114,8 @@ def _alone(kept: Path | None, name: str, measure: Callable[..., Any], *arguments
         return json.loads(path.read_text())
     found = _in_a_process(measure, *arguments)
     if path and "failed" not in (found if isinstance(found, dict) else {}):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found))
+        with staged(path.parent) as stage:  # a kill leaves no half of a record
+            (stage / path.name).write_text(json.dumps(found))
     return found
 
 

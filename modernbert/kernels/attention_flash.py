@@ -75,9 +75,8 @@ def _forward(
     them a fifth of its memory.
     """
     qk = rotate_packed(qkv, cos, sin, pos)
-    third = (
-        reach == WHOLE and max_seqlen >= FA3_FROM and fa3_runs_on(qkv)
-    )  # asked here: no graph is compiled anew for longer rows
+    # Asked here, so that no graph is compiled anew for longer rows.
+    third = reach == WHOLE and max_seqlen >= FA3_FROM and fa3_runs_on(qkv)
     return (_third if third else _second)(qk[0], qk[1], qkv[:, 2], cu_seqlens, max_seqlen, reach)
 
 

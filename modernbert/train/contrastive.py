@@ -219,9 +219,8 @@ class _Run:
         places = [place.to(world.device) for place in batch.places]
 
         def forward(number: int) -> Tensor:
-            torch.manual_seed(
-                hash((config.seed, batch.step, number)) % 2**62
-            )  # dropout repeats itself, whoever computes the group
+            # Dropout repeats itself, whoever computes the group.
+            torch.manual_seed(hash((config.seed, batch.step, number)) % 2**62)
             return retriever.forward(pairs.rows, *batch.groups[number])
 
         found = torch.zeros(2, device=world.device)

@@ -6,8 +6,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from modernbert.errors import MissingExtraError
 from modernbert.tasks.metrics import spread
+from modernbert.train.report import figure_class
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,12 +89,8 @@ class SuiteReport:
 
     def draw(self, path: str | Path) -> None:
         """Writes a .png with a bar for each set, and a mark for its baseline. Raises MissingExtraError: matplotlib is not installed."""
-        try:
-            from matplotlib.figure import Figure  # without pyplot: no window, no global state
-        except ImportError as error:
-            raise MissingExtraError("a plot needs matplotlib: pip install 'modernbert[report]'") from error
         shown = [one for one in self.outcomes if one.scores or one.baseline]
-        figure = Figure(figsize=(max(6.0, 0.42 * len(shown) + 1.5), 4.8), layout="constrained")
+        figure = figure_class()(figsize=(max(6.0, 0.42 * len(shown) + 1.5), 4.8), layout="constrained")
         axes = figure.subplots()
         trained = [(place, one) for place, one in enumerate(shown) if one.scores]
         axes.bar(
