@@ -79,13 +79,16 @@ def _has_graph(name_or_folder: str | None) -> bool:
     return (folder / "graph.onnx").is_file()
 
 
-def read_inputs(texts: Sequence[str], files: Sequence[str], columns: Sequence[str]) -> tuple[list[str], list[tuple[str, ...]]]:
+def read_inputs(
+    texts: Sequence[str], files: Sequence[str], columns: Sequence[str], *, words: bool = False
+) -> tuple[list[str], list[tuple[str, ...]]]:
     """Everything that a verb shall read, in memory: arguments (`-` is standard input, a text a line), then the rows of files.
 
     Args:
         texts: the arguments.
         files: tables.
         columns: of the files; an argument stands for the first, so it is given alone.
+        words: a cell may also hold a list of words, which become a text with single spaces between them.
 
     Returns:
         The place of each input, for messages; and the input as a tuple, of one text or of as many as `columns`.
@@ -106,16 +109,19 @@ def read_inputs(texts: Sequence[str], files: Sequence[str], columns: Sequence[st
 
         for place, row in read_table(file):
             places.append(place)
-            inputs.append(tuple(_cell(row, column, place) for column in columns))
+            inputs.append(tuple(_cell(row, column, place, words) for column in columns))
     return places, inputs
 
 
-def _cell(row: dict[str, Any], column: str, place: str) -> str:
+def _cell(row: dict[str, Any], column: str, place: str, words: bool) -> str:
     if column not in row:
         raise DataError(f"{place} has no column {column!r}; its columns are {', '.join(row)}; name the right one")
-    if not isinstance(row[column], str):
-        raise DataError(f"{place}: {column!r} holds {row[column]!r}; wanted a text")
-    return row[column]
+    cell = row[column]
+    if words and isinstance(cell, list) and all(isinstance(word, str) for word in cell):
+        return " ".join(cell)
+    if not isinstance(cell, str):
+        raise DataError(f"{place}: {column!r} holds {cell!r}; wanted a text{' or a list of words' if words else ''}")
+    return cell
 
 
 @contextmanager
@@ -123,7 +129,8 @@ def named(places: Sequence[str]) -> Iterator[None]:
     """Names the places of texts in what the engine says of them, and prints its warnings as lines on standard error."""
 
     def in_words(message: object) -> str:
-        return re.sub(r"\b(?:text|context|question) (\d+)\b", lambda found: _place(places, found), str(message))
+        words = str(message).replace("truncate=True", "--truncate")
+        return re.sub(r"\b(?:text|context|question) (\d+)\b", lambda found: _place(places, found), words)
 
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")

@@ -14,7 +14,7 @@ from modernbert.cli import inputs
 @inputs.model
 @inputs.dtype
 @inputs.files
-@inputs.column("text", "the text")
+@inputs.column("text", "the text, or the list of its words")
 @click.option(
     "--aggregation",
     type=click.Choice(["simple", "first", "average", "max"]),
@@ -34,13 +34,14 @@ def tag(
 ) -> None:
     """The entities in texts.
 
-    `-` reads texts from standard input, one a line; they may be longer than the model reads. The model needs a
-    token-classification head.
+    `-` reads texts from standard input, one a line; they may be longer than the model reads. A list of words is read, and counted in,
+    as joined by single spaces. The model needs a token-classification head.
 
     \b
     modernbert tag --model FOLDER "Ada Lovelace lived in London."
+    modernbert tag --model FOLDER --file dev.jsonl --text-column tokens
     """
-    places, read = inputs.read_inputs(texts, files, (text_column,))
+    places, read = inputs.read_inputs(texts, files, (text_column,), words=True)
     engine = modernbert.load(model, dtype=dtype)
     given = [text for (text,) in read]
     with inputs.named(places):

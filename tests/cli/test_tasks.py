@@ -24,7 +24,9 @@ class FakeEngine:
     def _check(self, texts, truncate):
         for number, text in enumerate(texts):
             if "long" in text and not truncate:
-                raise TextError(f"text {number} has 9 tokens and the model reads at most 8; cut or split it")
+                raise TextError(
+                    f"text {number} has 9 tokens and the model reads at most 8; cut or split it, or pass truncate=True"
+                )
             if "long" in text:
                 warnings.warn(f"cut to 8 tokens: text {number} lost 1", TruncationWarning, stacklevel=2)
 
@@ -114,6 +116,15 @@ def test_tag_prints_the_entities_of_a_text_under_it(engine):
     assert json.loads(run("tag", "Ada", "--json").stdout)[0]["entity_group"] == "PER"
 
 
+def test_tag_reads_rows_of_words_as_finetune_does(table):
+    wanted = run("tag", "Ada lived").stdout
+    assert run("tag", "--file", table("jsonl", [{"tokens": ["Ada", "lived"]}]), "--text-column", "tokens").stdout == wanted
+    file = table("jsonl", [{"tokens": ["Ada", 5]}])
+    assert f"{file}, line 1: 'tokens' holds ['Ada', 5]; wanted a text or a list of words" in (
+        run("tag", "--file", file, "--text-column", "tokens").stderr
+    )
+
+
 def test_answer_takes_question_and_context_from_arguments_standard_input_or_a_file(table, engine):
     assert run("answer", "who?", "Ada").stdout == "  0.500  0–3  Ada\n"
     assert run("answer", "who?", "-", stdin="Ada\nB\n").exit_code == 0
@@ -157,7 +168,7 @@ def test_what_was_cut_is_said_by_its_place_on_standard_error(table):
     ("arguments", "message"),
     [
         (["classify"], "nothing to read: give a text, - for standard input, or --file FILE"),
-        (["classify", "a", "too long"], "text 2 has 9 tokens and the model reads at most 8; cut or split it"),
+        (["classify", "a", "too long"], "text 2 has 9 tokens and the model reads at most 8; cut or split it, or pass --truncate"),
         (["classify", "--file", "absent.csv"], "no file absent.csv; check the path"),
         (["answer"], "nothing to read"),
         (["answer", "who?", ""], "the text holds no word to answer with"),
