@@ -82,7 +82,7 @@ def assert_close(found, wanted):
         ([7, 1, 130], 64, 64, torch.float32, 64, 64),
         ([66, 65, 64, 63], 64, 64, torch.float32, 128, 64),
         ([0, 70, 0, 3, 200, 0, 0], 1, 64, torch.float32, 64, 128),
-        ([90, 200], None, 64, torch.float32, 128, 128),
+        ([90, 200], None, 64, torch.float32, 128, 64),  # in float32, 128 × 128 takes more shared memory than an H100 has
         ([40, 30], 0, 64, torch.float32, 16, 32),
         ([150, 20], 5, 32, torch.float16, 128, 128),
         ([150, 20], 2000, 128, torch.float32, 64, 64),
