@@ -2,10 +2,11 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+import numpy as np
 import pytest
 
 import modernbert
-from modernbert.checkpoint.names import PACKAGED, packaged_names
+from modernbert.checkpoint.names import EMBEDDER, PACKAGED, packaged_names
 
 
 def run_python(code: str) -> str:
@@ -44,3 +45,28 @@ def test_without_a_name_the_packaged_model_knows_the_capital_of_france():
     words = [word["token_str"].strip() for word in modernbert.load().fill_mask("The capital of France is [MASK].")]
     assert len(words) == 5
     assert "Paris" in words
+
+
+@pytest.mark.skipif(EMBEDDER not in packaged_names(), reason="no packaged embedder")
+@pytest.mark.parametrize(
+    ("query", "right", "wrong"),
+    [
+        ("where do ants live", "Colonies of ants dig nests under stones and in soil.", "Bees build combs of wax in hollow trees."),
+        ("add up the numbers of a list", "def total(xs):\n    return sum(x for x in xs)", "def longest(xs):\n    return max(xs, key=len)"),
+        ("how fast does a heart beat", "At rest the pulse is 60 to 100 a minute.", "The drummer kept a steady rhythm all night."),
+    ],
+)  # fmt: skip
+def test_the_packaged_embedder_finds_prose_and_code(query, right, wrong):
+    model = modernbert.load(EMBEDDER, dtype="float32")
+    documents = model.embed([right, wrong], prompt_name="document") @ model.embed(query, prompt_name="query")
+    assert documents[0] > documents[1] + 0.05
+
+
+@pytest.mark.skipif(EMBEDDER not in packaged_names(), reason="no packaged embedder")
+def test_sentence_transformers_reads_the_packaged_embedder_and_makes_its_vectors():
+    """Within 1e-5 in float32: sums in another order differ by 3e-7 here."""
+    theirs = pytest.importorskip("sentence_transformers").SentenceTransformer(str(PACKAGED / EMBEDDER), device="cpu").float()
+    ours = modernbert.load(EMBEDDER, dtype="float32")
+    texts = ["def add(a, b):\n    return a + b", "Ants dig nests in the soil.", "", "word " * 600]
+    np.testing.assert_allclose(ours.embed(texts, prompt_name="document"), theirs.encode_document(texts), atol=1e-5)
+    np.testing.assert_allclose(ours.embed(texts, prompt_name="query"), theirs.encode_query(texts), atol=1e-5)

@@ -55,8 +55,8 @@ _PROMPTED = RetrieverConfig(query_prompt="query: ", document_prompt="document: "
 def tiny_distilled() -> ContrastiveConfig:
     """The first stage of the packaged `tiny-embed`, from `tiny`: each text's vector shall point where the teacher's points.
 
-    Both are 384 wide, so nothing stands between them. Batches of all sources, because documents do not compete; a large rate, because
-    the model has never made a vector.
+    Both are 384 wide, so nothing stands between them. Batches of all sources, because documents do not compete. Muon, because in trials of
+    250 steps it left 0.26 of a cosine where StableAdamW left 0.38; many passes, because half a million pairs are few.
     """
     return ContrastiveConfig(
         train=("pairs",),
@@ -68,8 +68,8 @@ def tiny_distilled() -> ContrastiveConfig:
         negatives=0,
         batch_pairs=2048,
         micro_batch_tokens=400_000,
-        epochs=3,
-        optimizer=OptimizerConfig(lr=1e-3, weight_decay=1e-5),
+        epochs=23,
+        optimizer=OptimizerConfig(name="muon", muon_lr=0.02, lr=4e-3, weight_decay=1e-5),
         warmup=0.03,
         decay=0.97,
         save_every_steps=100,
@@ -87,12 +87,13 @@ def tiny_embed() -> ContrastiveConfig:
         train=("pairs",),
         out="runs/tiny-embed",
         retriever=dataclasses.replace(_PROMPTED, query_length=128, document_length=8192),
-        in_batch=InBatch(scale=50, symmetric=True),
-        teacher=TeacherVectors(weight=1, kind="similarities", scale=20, file="teacher.parquet"),
+        in_batch=InBatch(scale=30, symmetric=True),
+        teacher=TeacherVectors(weight=2, kind="similarities", scale=20, file="teacher.parquet"),
         dims=(64, 128, 256, 384),
         batch_pairs=1024,
         micro_batch_tokens=300_000,
-        optimizer=OptimizerConfig(lr=3e-4, weight_decay=1e-5),
+        epochs=3,
+        optimizer=OptimizerConfig(lr=5e-4, weight_decay=1e-5),
         warmup=0.05,
         decay=0.95,
         save_every_steps=100,
