@@ -28,7 +28,7 @@ code=code_docstring,codenn_csharp,codenn_python,codenn_sql,conala,docstring-pyth
 long=qmsum,squality,$(ls pairs | sed -n 's/^\(long-.*\)\.jsonl$/\1/p' | paste -sd,)
 modernbert finetune tiny_embed distilled/model out=embed teacher.not_for="$code,$long" weights=$(paste -sd, <<'END'
 conala:8,code_docstring:4,codenn_csharp:4,codenn_python:6,codenn_sql:6,java_codesum:4,mbpp:6
-medquad:4,nq_oracle:6,quora:5,scifact:6,wikiqa:4,trecqa:2,reading:2
+medquad:4,nq_oracle:6,quora:5,scifact:6,wikiqa:4,trecqa:2,squad_v2:2,qed_nq:2
 passages:6,qmsum:4,squality:6
 END
 )

@@ -47,7 +47,6 @@ def test_without_a_name_the_packaged_model_knows_the_capital_of_france():
     assert "Paris" in words
 
 
-@pytest.mark.skipif(EMBEDDER not in packaged_names(), reason="no packaged embedder")
 @pytest.mark.parametrize(
     ("query", "right", "wrong"),
     [
@@ -62,7 +61,6 @@ def test_the_packaged_embedder_finds_prose_and_code(query, right, wrong):
     assert documents[0] > documents[1] + 0.05
 
 
-@pytest.mark.skipif(EMBEDDER not in packaged_names(), reason="no packaged embedder")
 def test_sentence_transformers_reads_the_packaged_embedder_and_makes_its_vectors():
     """Within 1e-5 in float32: sums in another order differ by 3e-7 here."""
     theirs = pytest.importorskip("sentence_transformers").SentenceTransformer(str(PACKAGED / EMBEDDER), device="cpu").float()

@@ -12,7 +12,7 @@ from typing import Literal
 from modernbert.errors import CheckpointError
 
 DEFAULT = "tiny"
-EMBEDDER = "tiny-embed"
+EMBEDDER = "tiny-embed"  # for vectors and search, when no name is given
 PACKAGED = Path(__file__).parents[1] / "pretrained"
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -38,11 +38,6 @@ _DATA_FILES = ("*.jsonl", "*.jsonl.gz", "*.tsv", "*.tsv.gz", "*.csv", "*.parquet
 def packaged_names() -> list[str]:
     """The models that ship inside the package."""
     return sorted(path.parent.name for path in PACKAGED.glob("*/config.json"))
-
-
-def embedder() -> str:
-    """The packaged model that vectors and search take when they are given no name: the one made for it, or the default."""
-    return EMBEDDER if EMBEDDER in packaged_names() else DEFAULT
 
 
 def resolve(name_or_folder: str | Path | None = None) -> Path:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from modernbert.checkpoint.names import embedder
+from modernbert.checkpoint.names import EMBEDDER
 from modernbert.cli import inputs
 
 
@@ -58,7 +58,7 @@ def embed(
         check_vectors_path(out)
     places, read = inputs.read_inputs(texts, files, (text_column,))
     given = [text for (text,) in read]
-    engine = inputs.open_model(model or embedder(), dtype, given)
+    engine = inputs.open_model(model or EMBEDDER, dtype, given)
     with inputs.named(places):
         vectors = engine.embed(
             given,

@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from modernbert.checkpoint import names
-from modernbert.checkpoint.names import embedder, packaged_names, resolve
+from modernbert.checkpoint.names import packaged_names, resolve
 from modernbert.errors import CheckpointError
 
 
@@ -25,14 +25,6 @@ def packaged(tmp_path, monkeypatch):
 def test_nothing_means_the_default_model(packaged):
     assert resolve() == resolve(None) == resolve("tiny") == packaged / "tiny"
     assert packaged_names() == ["small", "tiny"]
-
-
-def test_vectors_take_the_packaged_embedder_where_there_is_one(packaged):
-    assert embedder() == "tiny"
-    (packaged / "tiny-embed").mkdir()
-    (packaged / "tiny-embed" / "config.json").touch()
-    assert embedder() == "tiny-embed"
-    assert resolve() == packaged / "tiny"
 
 
 def test_a_folder_is_itself(packaged, tmp_path, monkeypatch):
