@@ -117,8 +117,8 @@ def pairs(files: tuple[str, ...], packages: str, sets: str | None, out: Path) ->
     """Find pairs for contrastive training.
 
     Each FILE is JSON lines with text and perhaps title and source, or a folder of such files. Titles and their texts, headings and
-    their sections, titles and long documents, questions and answers, words and definitions, docstrings and functions become pairs: a
-    file of them for each source.
+    their sections, titles and long documents, sentences and their passages, questions and answers, words and definitions, docstrings or
+    names and functions become pairs: a file of them for each source.
 
     \b
     modernbert prepare pairs corpus/ --python python,numpy -o pairs

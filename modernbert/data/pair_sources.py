@@ -1,7 +1,7 @@
 """Pairs for contrastive training out of documents: what people would search by, and what they should find.
 
-title ↔ text · heading ↔ section · title or heading ↔ long document · question ↔ answer · word ↔ definition · docstring ↔ function · and
-the training splits of search sets.
+title ↔ text · heading ↔ section · title or heading ↔ long document · sentence ↔ its passage · question ↔ answer · word ↔ definition ·
+docstring or name ↔ function · and the training splits of search sets.
 """
 
 import ast
@@ -42,13 +42,17 @@ LONG_DOCUMENTS = 250
 SHORTEST = 150
 """Characters of a text or section worth finding."""
 
+PASSAGES = (40, 80, 160)
+"""Words of the passages that sentences are taken from, in turn."""
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(])")
 _QUESTION = re.compile(r"^Question: (.+?)\nAnswer: (.+?)$", re.MULTILINE)
 _DEFINITION = re.compile(r"^([^\n():;]{2,60}) \((?:noun|verb|adjective|adverb)\): (.{15,})$", re.MULTILINE)
 _HEADING = re.compile(r"^[^\n]{3,80}[^\s.,:;?!]$")
 
 
 def document_pairs(text: str, title: str | None) -> Iterator[tuple[str, Pair]]:
-    """The pairs that one document of prose holds, each with its kind: question, definition, title, heading.
+    """The pairs that one document of prose holds, each with its kind: question, definition, title, heading, sentence.
 
     Args:
         text: paragraphs with empty lines between; a short one without a full stop is a heading.
@@ -77,6 +81,7 @@ def document_pairs(text: str, title: str | None) -> Iterator[tuple[str, Pair]]:
         if len(section) >= SHORTEST:
             heading = f"{title}: {paragraphs[begin]}" if title else paragraphs[begin]
             yield "heading", {"query": heading, "document": section, "group": title or paragraphs[begin]}
+    yield from (("sentence", pair) for pair in sentence_pairs(text))
 
 
 def long_pairs(text: str, title: str) -> Iterator[Pair]:
@@ -95,11 +100,37 @@ def long_pairs(text: str, title: str) -> Iterator[Pair]:
         )
 
 
-def function_pairs(code: str) -> Iterator[Pair]:
-    """The functions of a Python file that say what they do: the docstring's first paragraph, and the function without its docstring.
+def sentence_pairs(text: str) -> Iterator[Pair]:
+    """A sentence and the passage that it was taken out of, for every second passage of prose: an inverse cloze.
 
-    >>> next(function_pairs('def add(a, b):\\n    "Adds two numbers, or joins texts."\\n    return a + b\\n'))
-    {'query': 'Adds two numbers, or joins texts.', 'document': 'def add(a, b):\\n    return a + b'}
+    Source: Lee et al. 2019 (arXiv 1906.00300) §4.
+
+    >>> next(sentence_pairs("Ants dig. They live in nests of many thousands under the ground. " + "Others do not. " * 20))["query"]
+    'They live in nests of many thousands under the ground.'
+    """
+    passage: list[str] = []
+    number = words = 0
+    for sentence in itertools.chain.from_iterable(map(_SENTENCE_END.split, text.split("\n\n"))):
+        passage.append(sentence.strip())
+        words += len(sentence.split())
+        if words < PASSAGES[number // 2 % len(PASSAGES)]:
+            continue
+        askable = [place for place, part in enumerate(passage) if 6 <= len(part.split()) <= 40]
+        if number % 2 == 0 and askable and len(passage) > 1:
+            query = passage.pop(askable[len(askable) // 2])
+            yield {"query": query, "document": " ".join(passage)[:LONGEST]}
+        number, words, passage = number + 1, 0, []
+
+
+def function_pairs(code: str) -> Iterator[tuple[str, Pair]]:
+    """The functions of a Python file, each with its kind: docstring, by what they say they do; name, by what they are called.
+
+    A docstring is its first paragraph, and the function loses it whole. A name counts where nothing is said, and has two words or more.
+
+    >>> list(function_pairs('def add(a, b):\\n    "Adds two numbers, or joins texts."\\n    return a + b\\n'))
+    [('docstring', {'query': 'Adds two numbers, or joins texts.', 'document': 'def add(a, b):\\n    return a + b'})]
+    >>> [(kind, pair["query"]) for kind, pair in function_pairs("def add_two(a, b):\\n    c = a + b\\n    return c\\n")]
+    [('name', 'add two')]
     """
     with contextlib.suppress(SyntaxError, ValueError, RecursionError):
         lines = code.splitlines()
@@ -109,12 +140,17 @@ def function_pairs(code: str) -> Iterator[Pair]:
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or len(node.body) < 2:
                 continue
             said = ast.get_docstring(node)
-            query = " ".join(said.split("\n\n")[0].split()) if said else ""
-            if not 20 <= len(query) <= 400:
-                continue
-            doc = node.body[0]
-            kept = [*lines[node.lineno - 1 : doc.lineno - 1], *lines[doc.end_lineno or doc.lineno : node.end_lineno]]
-            yield {"query": query, "document": textwrap.dedent("\n".join(kept))[:LONGEST]}
+            kept = lines[node.lineno - 1 : node.end_lineno]
+            if said is None:
+                kind, query = "name", " ".join(node.name.split("_"))
+                if node.name.startswith("_") or " " not in query:
+                    continue
+            else:
+                kind, query, doc = "docstring", " ".join(said.split("\n\n")[0].split()), node.body[0]
+                if not 20 <= len(query) <= 400:
+                    continue
+                kept = [*lines[node.lineno - 1 : doc.lineno - 1], *lines[doc.end_lineno or doc.lineno : node.end_lineno]]
+            yield kind, {"query": query, "document": textwrap.dedent("\n".join(kept))[:LONGEST]}
 
 
 def set_pairs(data: RetrievalSet) -> Iterator[Pair]:
@@ -167,7 +203,7 @@ def write_pairs(
         held_out: what will be measured, and is left out.
 
     Returns:
-        Pairs by source: kind-source for documents, docstring-python for code, the set's name for sets.
+        Pairs by source: kind-source for documents, docstring-python and name-python for code, the set's name for sets.
 
     Raises:
         DataError: a file or package is missing or damaged.
@@ -211,7 +247,7 @@ def _all_pairs(
                 long[source] += bool(pairs)
                 yield from ((f"long-{source}", pair) for pair in pairs)
     for document in python_documents(list(packages)):
-        yield from (("docstring-python", pair) for pair in function_pairs(document["text"]) if not near.has(pair["document"]))
+        yield from ((f"{kind}-python", pair) for kind, pair in function_pairs(document["text"]) if not near.has(pair["document"]))
     for data in sets:
         yield from ((data.name, pair) for pair in set_pairs(data) if not near.has(pair["document"]))
 

@@ -5,7 +5,16 @@ import json
 import pytest
 
 from modernbert.data.near import NearDuplicates
-from modernbert.data.pair_sources import READ, HeldOut, document_pairs, function_pairs, long_pairs, set_pairs, write_pairs
+from modernbert.data.pair_sources import (
+    READ,
+    HeldOut,
+    document_pairs,
+    function_pairs,
+    long_pairs,
+    sentence_pairs,
+    set_pairs,
+    write_pairs,
+)
 from modernbert.data.retrieval import RetrievalSet
 from modernbert.errors import DataError
 
@@ -14,7 +23,7 @@ BODY = "Ants dig holes in the ground and carry what they find. " * 4
 
 def test_titles_find_texts_and_headings_their_sections():
     text = f"Ants\n\n{BODY}\n\nNests\n\n{BODY}\n\nMore of it.\n\nToo short\n\nlittle.\n\nFood\n\n{BODY}"
-    found = list(document_pairs(text, "Insects: Ants"))
+    found = [(kind, pair) for kind, pair in document_pairs(text, "Insects: Ants") if kind != "sentence"]
     assert [(kind, pair["query"], pair["group"]) for kind, pair in found] == [
         ("title", "Insects: Ants", "Insects: Ants"),
         ("heading", "Insects: Ants: Nests", "Insects: Ants"),
@@ -50,11 +59,30 @@ class A:
 
 def no_doc():
     return 2
+
+def named_by_its_words(n):
+    m = n + 1
+    return m
+
+def _hidden_by_its_name(n):
+    m = n + 1
+    return m
 '''
-    (pair,) = function_pairs(code)
+    (named_kind, named), (kind, pair) = function_pairs(code)
+    assert (named_kind, named["query"], kind) == ("name", "named by its words", "docstring")
+    assert named["document"] == "def named_by_its_words(n):\n    m = n + 1\n    return m"
     assert pair["query"] == "How many there are, as a whole number."
     assert pair["document"] == "def size(self):\n    # counted\n    return 1"
     assert list(function_pairs("def broken(:")) == []
+
+
+def test_a_sentence_finds_the_passage_that_it_was_taken_out_of():
+    sentences = [f"Nest {number} has {number} thousand ants below the ground." for number in range(30)]
+    found = list(sentence_pairs("Nests\n\n" + " ".join(sentences[:10]) + "\n\n" + " ".join(sentences[10:])))
+    assert [pair["query"] for pair in found] == [sentences[2], sentences[14]]  # of passages 1 and 3: 0 to 4, 9 to 17
+    first = ["Nests", *(sentence for number, sentence in enumerate(sentences[:5]) if number != 2)]
+    assert found[0]["document"] == " ".join(first)
+    assert not list(sentence_pairs("Too short. " * 100)) and not list(sentence_pairs("One sentence of fifty words, " * 10))
 
 
 def test_candidates_that_are_wrong_become_negatives():
@@ -68,7 +96,7 @@ def test_each_source_gets_a_file_and_each_pair_comes_once(tmp_path):
     for name in ("a-0001", "b", "validation"):
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({**row, "source": name if name == "validation" else "zoo"}) + "\n")
     counts = write_pairs(tmp_path / "out", [tmp_path])
-    assert counts == {"title-zoo": 1}
+    assert counts == {"title-zoo": 1, "sentence-zoo": 1}
     (line,) = (tmp_path / "out" / "title-zoo.jsonl").read_text().splitlines()
     assert json.loads(line) == {"query": "Ants", "document": BODY.strip(), "group": "Ants", "source": "title-zoo"}
     (tmp_path / "a-0001.jsonl").write_text("[1]\n")
@@ -106,5 +134,5 @@ def test_pairs_that_will_be_measured_are_left_out(tmp_path):
     texts = [{"text": asked, "source": "zoo"}, {"text": f"Ants\n\n{BODY}", "title": "Ants", "source": "zoo"}]
     (tmp_path / "zoo.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts))
     counts = write_pairs(tmp_path / "out", [tmp_path / "zoo.jsonl"], sets=[data], held_out=held_out)
-    assert counts == {"question-zoo": 1, "title-zoo": 1, "set": 1}
+    assert counts == {"question-zoo": 1, "title-zoo": 1, "sentence-zoo": 1, "set": 1}
     assert json.loads((tmp_path / "out" / "set.jsonl").read_text())["query"] == "bees"
