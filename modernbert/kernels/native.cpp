@@ -1,7 +1,8 @@
 // A layer of the encoder on a CPU with AVX-512: products, attention, norms. Compiled by `native.py` where a compiler is; nothing needs it.
 //
 // Every product is one inner loop in three kinds: a word of 32 bits from the left (a float, two bf16, four bytes) meets 16 columns on the
-// right, packed so that the words of 16 columns lie side by side. Six rows and four vectors of 16 columns stay in registers.
+// right, packed so that the words of 16 columns lie side by side. Six rows and four vectors of 16 columns stay in registers. On a chip with
+// AMX, bf16 and bytes go 32 rows and 32 columns at a time through its tiles instead, which read the same words.
 //
 // T tokens · K inputs · O outputs · W words of a row of inputs (K, K / 2 or K / 4) · N heads of 64 · D hidden.
 
@@ -10,6 +11,11 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#if defined(__AMX_BF16__) && defined(__AMX_INT8__)
+#define TILES
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace {
 
@@ -19,7 +25,7 @@ typedef uint16_t bf16;
 struct Float {  // float32
     typedef float Real;
     typedef __m512 Sum;
-    static constexpr int PER_WORD = 1;
+    static constexpr int PER_WORD = 1, QUERIES = ROWS;
     static inline Sum fma(Sum sum, __m512i a, __m512i b) { return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum); }
     static inline Sum zero() { return _mm512_setzero_ps(); }
 };
@@ -28,9 +34,12 @@ struct Float {  // float32
 struct Brain {  // bfloat16, two to a word
     typedef bf16 Real;
     typedef __m512 Sum;
-    static constexpr int PER_WORD = 2;
+    static constexpr int PER_WORD = 2, QUERIES = ROWS;
     static inline Sum fma(Sum sum, __m512i a, __m512i b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
     static inline Sum zero() { return _mm512_setzero_ps(); }
+#ifdef TILES
+    static inline void fma_tiles() { _tile_dpbf16ps(0, 4, 6); _tile_dpbf16ps(1, 4, 7); _tile_dpbf16ps(2, 5, 6); _tile_dpbf16ps(3, 5, 7); }
+#endif
 };
 #endif
 
@@ -44,6 +53,9 @@ struct Bytes {  // uint8 around 128 from the left, int8 from the right, four to 
         return sum;
     }
     static inline Sum zero() { return _mm512_setzero_si512(); }
+#ifdef TILES
+    static inline void fma_tiles() { _tile_dpbusd(0, 4, 6); _tile_dpbusd(1, 4, 7); _tile_dpbusd(2, 5, 6); _tile_dpbusd(3, 5, 7); }
+#endif
 };
 #endif
 
@@ -116,6 +128,46 @@ inline __attribute__((always_inline)) void multiply(
     }
 }
 
+#ifdef TILES
+constexpr int BLOCK_ROWS = 32;  // and columns: two tiles each way
+bool tiles = false;             // whether this process may use them
+
+// Tiles 0 to 3 are the sums, 4 and 5 the left, 6 and 7 the right: each 16 rows of 16 words.
+struct Tiles {
+    Tiles() {
+        alignas(64) static const uint8_t shapes[64] = {
+            1, 0, 0,  0, 0,  0, 0,  0, 0,  0, 0,  0, 0,  0, 0,  0, 64, 0, 64, 0, 64, 0, 64, 0, 64, 0, 64, 0, 64, 0, 64, 0,
+            0, 0, 0,  0, 0,  0, 0,  0, 0,  0, 0,  0, 0,  0, 0,  0, 16, 16, 16, 16, 16, 16, 16, 16};
+        _tile_loadconfig(shapes);
+    }
+    ~Tiles() { _tile_release(); }
+};
+
+// Sums of 32 rows × 32 columns, begun anew where `fresh`. Every stride is in words: of a row of the sums and of the left, and of a word
+// on the right, whose second 16 columns lie `apart` from the first. `words` is a multiple of 16.
+template <class Kind>
+inline void multiply_tiles(
+    void* sums, int64_t stride, const int32_t* left, int64_t left_stride, const int32_t* right, int64_t right_stride, int64_t apart,
+    int64_t words, bool fresh) {
+    int32_t* to = (int32_t*)sums;
+    asm volatile("" ::: "memory");  // what was stored before is in memory before a tile reads it
+    if (fresh) {
+        _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
+    } else {
+        _tile_loadd(0, to, stride * 4); _tile_loadd(1, to + 16, stride * 4);
+        _tile_loadd(2, to + 16 * stride, stride * 4); _tile_loadd(3, to + 16 * stride + 16, stride * 4);
+    }
+    for (int64_t w = 0; w < words; w += 16) {
+        _tile_loadd(4, left + w, left_stride * 4); _tile_loadd(6, right + w * right_stride, right_stride * 4);
+        _tile_loadd(7, right + w * right_stride + apart, right_stride * 4); _tile_loadd(5, left + w + 16 * left_stride, left_stride * 4);
+        Kind::fma_tiles();
+    }
+    _tile_stored(0, to, stride * 4); _tile_stored(1, to + 16, stride * 4);
+    _tile_stored(2, to + 16 * stride, stride * 4); _tile_stored(3, to + 16 * stride + 16, stride * 4);
+    asm volatile("" ::: "memory");
+}
+#endif
+
 // What becomes of a product.
 enum Ending { KEEP = 0, ADD = 1, GEGLU = 2 };
 
@@ -129,56 +181,114 @@ struct Product {
     int64_t words, outputs, y_is_float;
 };
 
+// The columns of a panel: the halves begin at two places for GeGLU, which takes 32 columns of the first half of the outputs and the same 32
+// of the second.
+struct Columns {
+    int64_t first, second;
+    Columns(const Product& p, int64_t panel, Ending ending)
+        : first(ending == GEGLU ? panel * PANEL / 2 : panel * PANEL), second(first + (ending == GEGLU ? p.outputs / 2 : PANEL / 2)) {}
+    static const int32_t* at(const Product& p, int64_t column) { return p.packed + column / PANEL * PANEL * p.words + column % PANEL; }
+};
+
+// A token's sums in a panel, to where they belong.
+template <class Kind>
+inline void finish(const Product& p, int64_t t, int64_t panel, Ending ending, const Columns& columns, const typename Kind::Sum (&sum)[WIDE]) {
+    __m512 y[WIDE];
+    for (int j = 0; j < WIDE; j++) {
+        if constexpr (Kind::PER_WORD == 4) {
+            const int64_t o = j < WIDE / 2 ? columns.first + 16 * j : columns.second + 16 * (j - WIDE / 2);
+            const __m512i whole = _mm512_add_epi32((__m512i)sum[j], _mm512_loadu_si512(p.start + o));
+            const __m512 scale = _mm512_mul_ps(_mm512_loadu_ps(p.scale + o), _mm512_set1_ps(p.x_scale[t]));
+            y[j] = _mm512_mul_ps(_mm512_cvtepi32_ps(whole), scale);
+        } else {
+            y[j] = (__m512)sum[j];
+        }
+    }
+    if (ending == ADD) {
+        float* to = (float*)p.y + t * p.outputs + panel * PANEL;
+        for (int j = 0; j < WIDE; j++) store16(to + 16 * j, _mm512_add_ps(load16(to + 16 * j), y[j]));
+    } else {
+        const int vectors = ending == GEGLU ? WIDE / 2 : WIDE;
+        const int64_t at = t * (p.outputs * vectors / WIDE) + panel * 16 * vectors;
+        if (ending == GEGLU)
+            for (int j = 0; j < vectors; j++) y[j] = _mm512_mul_ps(gelu16(y[j]), y[j + vectors]);
+        for (int j = 0; j < vectors; j++)
+            p.y_is_float ? store16((float*)p.y + at + 16 * j, y[j]) : store16((bf16*)p.y + at + 16 * j, y[j]);
+    }
+}
+
 template <class Kind, int R>
-inline void tile(const Product& p, int64_t t, int64_t panel, Ending ending) {
+inline void rows(const Product& p, int64_t t, int64_t panel, Ending ending) {
     typename Kind::Sum sum[R][WIDE];
     for (int r = 0; r < R; r++)
         for (int j = 0; j < WIDE; j++) sum[r][j] = Kind::zero();
-    // GeGLU: 32 columns of the first half of the outputs, and the same 32 of the second
-    const int64_t first = ending == GEGLU ? panel * PANEL / 2 : panel * PANEL, second = ending == GEGLU ? first + p.outputs / 2 : first + PANEL / 2;
-    auto at_column = [&](int64_t o) { return o / PANEL * PANEL * p.words + o % PANEL; };
-    multiply<Kind, R, WIDE, PANEL, 16>(
-        sum, p.x + t * p.words, p.words, p.packed + at_column(first), (int)p.words, at_column(second) - at_column(first) - PANEL / 2);
-    for (int r = 0; r < R; r++) {
-        __m512 y[WIDE];
-        for (int j = 0; j < WIDE; j++) {
-            if constexpr (Kind::PER_WORD == 4) {
-                const int64_t o = j < WIDE / 2 ? first + 16 * j : second + 16 * (j - WIDE / 2);
-                const __m512i whole = _mm512_add_epi32((__m512i)sum[r][j], _mm512_loadu_si512(p.start + o));
-                const __m512 scale = _mm512_mul_ps(_mm512_loadu_ps(p.scale + o), _mm512_set1_ps(p.x_scale[t + r]));
-                y[j] = _mm512_mul_ps(_mm512_cvtepi32_ps(whole), scale);
-            } else {
-                y[j] = (__m512)sum[r][j];
-            }
-        }
-        if (ending == ADD) {
-            float* to = (float*)p.y + (t + r) * p.outputs + panel * PANEL;
-            for (int j = 0; j < WIDE; j++) store16(to + 16 * j, _mm512_add_ps(load16(to + 16 * j), y[j]));
-        } else {
-            const int vectors = ending == GEGLU ? WIDE / 2 : WIDE;
-            const int64_t at = (t + r) * (p.outputs * vectors / WIDE) + panel * 16 * vectors;
-            if (ending == GEGLU)
-                for (int j = 0; j < vectors; j++) y[j] = _mm512_mul_ps(gelu16(y[j]), y[j + vectors]);
-            for (int j = 0; j < vectors; j++)
-                p.y_is_float ? store16((float*)p.y + at + 16 * j, y[j]) : store16((bf16*)p.y + at + 16 * j, y[j]);
-        }
-    }
+    const Columns columns(p, panel, ending);
+    const int32_t *right = Columns::at(p, columns.first), *second = Columns::at(p, columns.second);
+    multiply<Kind, R, WIDE, PANEL, 16>(sum, p.x + t * p.words, p.words, right, (int)p.words, second - right - PANEL / 2);
+    for (int r = 0; r < R; r++) finish<Kind>(p, t + r, panel, ending, columns, sum[r]);
 }
 
 template <class Kind>
 void product(const Product& p, int64_t tokens, Ending ending) {
     for (int64_t panel = 0; panel < p.outputs / PANEL; panel++) {
         int64_t t = 0;
-        for (; t + ROWS <= tokens; t += ROWS) tile<Kind, ROWS>(p, t, panel, ending);
+        for (; t + ROWS <= tokens; t += ROWS) rows<Kind, ROWS>(p, t, panel, ending);
         switch (tokens - t) {
-            case 1: tile<Kind, 1>(p, t, panel, ending); break;
-            case 2: tile<Kind, 2>(p, t, panel, ending); break;
-            case 3: tile<Kind, 3>(p, t, panel, ending); break;
-            case 4: tile<Kind, 4>(p, t, panel, ending); break;
-            case 5: tile<Kind, 5>(p, t, panel, ending); break;
+            case 1: rows<Kind, 1>(p, t, panel, ending); break;
+            case 2: rows<Kind, 2>(p, t, panel, ending); break;
+            case 3: rows<Kind, 3>(p, t, panel, ending); break;
+            case 4: rows<Kind, 4>(p, t, panel, ending); break;
+            case 5: rows<Kind, 5>(p, t, panel, ending); break;
         }
     }
 }
+
+// Memory that a thread keeps for its next call.
+inline int32_t* scratch(int64_t words) {
+    static thread_local int32_t* kept = nullptr;
+    static thread_local int64_t size = 0;
+    if (words > size) {
+        free(kept);
+        size = (words + 1023) / 1024 * 1024;
+        kept = (int32_t*)aligned_alloc(64, size * 4);
+    }
+    return kept;
+}
+
+#ifdef TILES
+#ifndef SLAB
+#define SLAB 192
+#define GROUP_ROWS 256
+#endif
+
+// As `product`, in groups of rows, whose sums stay in the cache while the words of the inputs pass, a slab at a time.
+template <class Kind>
+void product_tiles(const Product& p, int64_t tokens, Ending ending) {
+    const Tiles shaped;
+    const int64_t whole = tokens / BLOCK_ROWS * BLOCK_ROWS;
+    int32_t *sums = scratch(GROUP_ROWS * PANEL + BLOCK_ROWS * p.words), *last = sums + GROUP_ROWS * PANEL;
+    memcpy(last, p.x + whole * p.words, (tokens - whole) * p.words * 4);  // sums of the rows behind are not read
+    for (int64_t panel = 0; panel < p.outputs / PANEL; panel++) {
+        const Columns columns(p, panel, ending);
+        for (int64_t t = 0; t < tokens; t += GROUP_ROWS) {
+            const int64_t end = t + GROUP_ROWS < tokens ? t + GROUP_ROWS : tokens;
+            for (int64_t w = 0; w < p.words; w += SLAB)
+                for (int half = 0; half < 2; half++) {
+                    const int32_t* right = Columns::at(p, half ? columns.second : columns.first) + w * PANEL;
+                    for (int64_t row = t; row < end; row += BLOCK_ROWS)
+                        multiply_tiles<Kind>(
+                            sums + (row - t) * PANEL + half * PANEL / 2, PANEL, (row < whole ? p.x + row * p.words : last) + w, p.words, right,
+                            PANEL, 16, p.words - w < SLAB ? p.words - w : SLAB, w == 0);
+                }
+            for (int64_t row = t; row < end; row++) {
+                typename Kind::Sum sum[WIDE];
+                for (int j = 0; j < WIDE; j++) sum[j] = (typename Kind::Sum)_mm512_loadu_si512(sums + (row - t) * PANEL + 16 * j);
+                finish<Kind>(p, row, panel, ending, columns, sum);
+            }
+        }
+    }
+}
+#endif
 
 // Sums, or other joins, of a row in four parts, so that one need not wait for the other.
 template <class Join>
@@ -236,7 +346,7 @@ void norms(int64_t kind, const Real* x, const float* weight, float eps, void* y,
 // ---- attention ----
 
 constexpr int CHUNK = 256;  // keys whose scores stay together
-constexpr int GROUP = 8;    // tiles of six queries that meet a chunk one after the other
+constexpr int GROUP = 48;   // queries that meet a chunk one tile after the other
 
 template <class Kind, int R, int NB>
 inline void scores(const int32_t* q, const int32_t* keys, float* to) {
@@ -249,27 +359,59 @@ inline void scores(const int32_t* q, const int32_t* keys, float* to) {
         for (int j = 0; j < NB; j++) store16(to + r * CHUNK + 16 * j, sum[r][j]);
 }
 
-struct State {
-    float o[ROWS][HEAD], most[ROWS], total[ROWS];
+// The two products of attention, with registers: scores of `blocks` times 16 keys, and values by their weights, added to o.
+template <class Kind>
+struct Meeting {
+    static constexpr int R = Kind::QUERIES, W = HEAD / Kind::PER_WORD, KEYS = 16;
+    static inline void score(const int32_t* q, const int32_t* keys, int blocks, float* to) {
+        int b = 0;
+        for (; b + WIDE <= blocks; b += WIDE) scores<Kind, R, WIDE>(q, keys + b * 16 * W, to + 16 * b);
+        if (blocks - b == 1) scores<Kind, R, 1>(q, keys + b * 16 * W, to + 16 * b);
+        if (blocks - b == 2) scores<Kind, R, 2>(q, keys + b * 16 * W, to + 16 * b);
+        if (blocks - b == 3) scores<Kind, R, 3>(q, keys + b * 16 * W, to + 16 * b);
+    }
+    static inline void add(float (&o)[R][HEAD], const int32_t* weights, const int32_t* values, int words) {
+        __m512 sum[R][WIDE];
+        for (int r = 0; r < R; r++)
+            for (int j = 0; j < WIDE; j++) sum[r][j] = load16(o[r] + 16 * j);
+        multiply<Kind, R, WIDE, PANEL, 16>(sum, weights, CHUNK, values, words);
+        for (int r = 0; r < R; r++)
+            for (int j = 0; j < WIDE; j++) store16(o[r] + 16 * j, sum[r][j]);
+    }
 };
 
-// Six queries meet keys [first, first + 16 blocks) of their row; query r sees those in [from[r], to[r]).
-template <class Kind>
-inline void meet(State& s, const int32_t* q, const int32_t* keys, const int32_t* values, int first, int blocks, const int* from, const int* to) {
+#ifdef TILES
+struct Tiled : Brain {
+    static constexpr int QUERIES = BLOCK_ROWS;
+};
+
+template <>
+struct Meeting<Tiled> {  // with tiles
+    static constexpr int R = BLOCK_ROWS, W = HEAD / 2, KEYS = 32;
+    static inline void score(const int32_t* q, const int32_t* keys, int blocks, float* to) {
+        for (int b = 0; b < blocks; b += 2) multiply_tiles<Brain>(to + 16 * b, CHUNK, q, W, keys + b * 16 * W, 16, 16 * W, W, true);
+    }
+    static inline void add(float (&o)[R][HEAD], const int32_t* weights, const int32_t* values, int words) {
+        for (int half = 0; half < HEAD; half += 32) multiply_tiles<Brain>(o[0] + half, HEAD, weights, CHUNK, values + half, HEAD, 16, words, false);
+    }
+};
+#endif
+
+template <int R>
+struct State {
+    float o[R][HEAD], most[R], total[R];
+};
+
+// A tile of queries meets keys [first, first + 16 blocks) of its row; query r sees those in [from[r], to[r]).
+template <class Kind, int R = Kind::QUERIES>
+inline void meet(State<R>& s, const int32_t* q, const int32_t* keys, const int32_t* values, int first, int blocks, const int* from, const int* to) {
     constexpr int W = HEAD / Kind::PER_WORD, DEGREE = Kind::PER_WORD == 1 ? 6 : 3;
-    alignas(64) float s_buffer[ROWS * CHUNK];
-    alignas(64) typename Kind::Real p[ROWS * CHUNK];
-    keys += (int64_t)first * W;
-    int b = 0;
-    for (; b + WIDE <= blocks; b += WIDE) scores<Kind, ROWS, WIDE>(q, keys + b * 16 * W, s_buffer + 16 * b);
-    if (blocks - b == 1) scores<Kind, ROWS, 1>(q, keys + b * 16 * W, s_buffer + 16 * b);
-    if (blocks - b == 2) scores<Kind, ROWS, 2>(q, keys + b * 16 * W, s_buffer + 16 * b);
-    if (blocks - b == 3) scores<Kind, ROWS, 3>(q, keys + b * 16 * W, s_buffer + 16 * b);
-    __m512 sum[ROWS][WIDE];
+    alignas(64) float s_buffer[R * CHUNK];  // scores, and then weights in their place
+    Meeting<Kind>::score(q, keys + (int64_t)first * W, blocks, s_buffer);
     const __m512 lowest = _mm512_set1_ps(-1e30f);
-    for (int r = 0; r < ROWS; r++) {
+    for (int r = 0; r < R; r++) {
         const float* row = s_buffer + r * CHUNK;
-        typename Kind::Real* weights = p + r * CHUNK;
+        typename Kind::Real* weights = (typename Kind::Real*)row;
         const int begin = from[r] - first, end = to[r] - first;  // within the chunk; may lie outside
         auto seen = [&](int j) -> __mmask16 {
             const uint32_t left = begin <= 16 * j ? 0xffff : begin >= 16 * j + 16 ? 0 : 0xffff << (begin - 16 * j);
@@ -289,13 +431,10 @@ inline void meet(State& s, const int32_t* q, const int32_t* keys, const int32_t*
         const float shrink = exp2f(fmaxf(s.most[r] - now, -126.f));
         s.total[r] = s.total[r] * shrink + _mm512_reduce_add_ps(total);
         s.most[r] = now;
-        for (int j = 0; j < WIDE; j++) sum[r][j] = _mm512_mul_ps(load16(s.o[r] + 16 * j), _mm512_set1_ps(shrink));
+        for (int j = 0; j < WIDE; j++) store16(s.o[r] + 16 * j, _mm512_mul_ps(load16(s.o[r] + 16 * j), _mm512_set1_ps(shrink)));
     }
-    const int words = 16 * blocks / Kind::PER_WORD;
-    multiply<Kind, ROWS, WIDE, PANEL, 16>(
-        sum, (const int32_t*)p, CHUNK / Kind::PER_WORD, values + (int64_t)first / Kind::PER_WORD * PANEL, words);
-    for (int r = 0; r < ROWS; r++)
-        for (int j = 0; j < WIDE; j++) store16(s.o[r] + 16 * j, sum[r][j]);
+    Meeting<Kind>::add(
+        s.o, (const int32_t*)s_buffer, values + (int64_t)first / Kind::PER_WORD * PANEL, 16 * blocks / Kind::PER_WORD);
 }
 
 struct Attention {
@@ -316,30 +455,16 @@ inline void turn(const Real* x, const float* cosines, const float* sines, float 
     }
 }
 
-inline int64_t padded(int64_t length) { return (length + 15) / 16 * 16; }
-
-// Memory that a thread keeps for its next call.
-inline int32_t* scratch(int64_t words) {
-    static thread_local int32_t* kept = nullptr;
-    static thread_local int64_t size = 0;
-    if (words > size) {
-        free(kept);
-        size = (words + 1023) / 1024 * 1024;
-        kept = (int32_t*)aligned_alloc(64, size * 4);
-    }
-    return kept;
-}
-
 template <class Kind>
 void attend(const Attention& a, int64_t start, int64_t length, int64_t head) {
     typedef typename Kind::Real Real;
-    constexpr int PER = Kind::PER_WORD, W = HEAD / PER;
-    const int64_t keys_at = (length + ROWS) * W, values_at = keys_at + padded(length) * W, end_at = values_at + padded(length) * W;
-    int32_t* q = scratch(end_at);
-    int32_t *keys = q + keys_at, *values = q + values_at;
-    memset(q + length * W, 0, ROWS * W * 4);
-    memset(keys + length / 16 * 16 * W, 0, (padded(length) - length / 16 * 16) * W * 4);
-    memset(values + length / 16 * 16 * W, 0, (padded(length) - length / 16 * 16) * W * 4);
+    constexpr int PER = Kind::PER_WORD, W = HEAD / PER, R = Kind::QUERIES, KEYS = Meeting<Kind>::KEYS, TILES_OF_GROUP = (GROUP + R - 1) / R;
+    auto padded = [](int64_t keys) { return (keys + KEYS - 1) / KEYS * KEYS; };
+    const int64_t all = (length + 15) / 16 * 16 + KEYS;  // a chunk may begin at any 16 keys
+    int32_t *q = scratch((length + R + 2 * all) * W), *keys = q + (length + R) * W, *values = keys + all * W;
+    memset(q + length * W, 0, R * W * 4);
+    memset(keys + length / 16 * 16 * W, 0, (all - length / 16 * 16) * W * 4);
+    memset(values + length / 16 * 16 * W, 0, (all - length / 16 * 16) * W * 4);
     const Real* from = (const Real*)a.qkv + (start * 3 * a.heads + head) * HEAD;
     for (int64_t t = 0; t < length; t++, from += 3 * a.heads * HEAD) {
         alignas(64) float turned[HEAD];
@@ -359,37 +484,44 @@ void attend(const Attention& a, int64_t start, int64_t length, int64_t head) {
             for (int i = 0; i < HEAD; i++) at[2 * i] = value[i];
         }
     }
-    const int group = a.window < 0 ? GROUP : 1;
-    static thread_local State states[GROUP];
-    for (int64_t first = 0; first < length; first += ROWS * group) {
-        const int tiles = (int)((length - first + ROWS - 1) / ROWS < group ? (length - first + ROWS - 1) / ROWS : group);
-        memset(states, 0, sizeof states);
-        for (int g = 0; g < tiles; g++)
-            for (int r = 0; r < ROWS; r++) states[g].most[r] = -1e30f;
+    const int most = a.window < 0 ? TILES_OF_GROUP : 1;
+    static thread_local State<R> states[TILES_OF_GROUP];
+    for (int64_t first = 0; first < length; first += R * most) {
+        const int group = (int)((length - first + R - 1) / R < most ? (length - first + R - 1) / R : most);
+        memset(states, 0, group * sizeof *states);
+        for (int g = 0; g < group; g++)
+            for (int r = 0; r < R; r++) states[g].most[r] = -1e30f;
         int low = 0, high = (int)length;
         if (a.window >= 0) {
             low = (int)(first > a.window ? (first - a.window) / 16 * 16 : 0);
-            high = (int)(first + ROWS + a.window < length ? first + ROWS + a.window : length);
+            high = (int)(first + R + a.window < length ? first + R + a.window : length);
         }
         for (int k = low; k < high; k += CHUNK) {
             const int blocks = (int)(padded(high - k < CHUNK ? high - k : CHUNK) / 16);
-            for (int g = 0; g < tiles; g++) {
-                int begins[ROWS], ends[ROWS];
-                for (int r = 0; r < ROWS; r++) {
-                    const int t = (int)(first + g * ROWS + r < length ? first + g * ROWS + r : length - 1);
+            for (int g = 0; g < group; g++) {
+                int begins[R], ends[R];
+                for (int r = 0; r < R; r++) {
+                    const int t = (int)(first + g * R + r < length ? first + g * R + r : length - 1);
                     begins[r] = a.window < 0 ? 0 : (int)(t - a.window);
                     ends[r] = a.window < 0 || t + a.window + 1 > length ? (int)length : (int)(t + a.window + 1);
                 }
-                meet<Kind>(states[g], q + (first + g * ROWS) * W, keys, values, k, blocks, begins, ends);
+                meet<Kind>(states[g], q + (first + g * R) * W, keys, values, k, blocks, begins, ends);
             }
         }
-        for (int g = 0; g < tiles; g++)
-            for (int r = 0; r < ROWS && first + g * ROWS + r < length; r++) {
+        for (int g = 0; g < group; g++)
+            for (int r = 0; r < R && first + g * R + r < length; r++) {
                 const __m512 by = _mm512_set1_ps(1 / states[g].total[r]);
-                Real* to = (Real*)a.out + ((start + first + g * ROWS + r) * a.heads + head) * HEAD;
+                Real* to = (Real*)a.out + ((start + first + g * R + r) * a.heads + head) * HEAD;
                 for (int i = 0; i < HEAD; i += 16) store16(to + i, _mm512_mul_ps(load16(states[g].o[r] + i), by));
             }
     }
+}
+
+template <class Kind>
+void attend_all(const Attention& a, int64_t head_from, int64_t head_to) {
+    for (int64_t b = 0; b < a.rows; b++)
+        for (int64_t head = head_from; head < head_to; head++)
+            if (a.starts[b + 1] > a.starts[b]) attend<Kind>(a, a.starts[b], a.starts[b + 1] - a.starts[b], head);
 }
 
 }  // namespace
@@ -408,6 +540,17 @@ int modernbert_kinds() {
     return kinds;
 }
 
+// Whether products and attention shall use AMX → whether they do. Linux grants its state to a process that asks.
+int modernbert_use_tiles(int64_t wanted) {
+#ifdef TILES
+    constexpr long REQUEST_PERMISSION = 0x1023, TILE_DATA = 18;  // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)
+    tiles = wanted && syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+    return tiles;
+#else
+    return 0;
+#endif
+}
+
 // Weights [O, W] as words → [O / 64, W, 64].
 void modernbert_pack(const int32_t* from, int32_t* to, int64_t outputs, int64_t words) {
     for (int64_t o = 0; o < outputs; o++)
@@ -419,6 +562,10 @@ void modernbert_product(
     int64_t kind, int64_t ending, const void* x, const float* x_scale, const int32_t* packed, const float* scale, const int32_t* start, void* y,
     int64_t tokens, int64_t words, int64_t outputs, int64_t y_is_float) {
     const Product p = {(const int32_t*)x, x_scale, packed, scale, start, y, words, outputs, y_is_float};
+#ifdef TILES
+    if (tiles && kind == 2) return product_tiles<Brain>(p, tokens, (Ending)ending);
+    if (tiles && kind == 4) return product_tiles<Bytes>(p, tokens, (Ending)ending);
+#endif
     if (kind == 1) product<Float>(p, tokens, (Ending)ending);
 #ifdef __AVX512BF16__
     if (kind == 2) product<Brain>(p, tokens, (Ending)ending);
@@ -440,13 +587,15 @@ void modernbert_attention(
     int64_t kind, const void* qkv, const float* cosines, const float* sines, const int32_t* starts, void* out, int64_t rows, int64_t heads,
     int64_t window, int64_t head_from, int64_t head_to) {
     const Attention a = {qkv, cosines, sines, starts, out, rows, heads, window};
-    for (int64_t b = 0; b < rows; b++)
-        for (int64_t head = head_from; head < head_to; head++) {
-            if (starts[b + 1] == starts[b]) continue;
-            if (kind == 1) attend<Float>(a, starts[b], starts[b + 1] - starts[b], head);
-#ifdef __AVX512BF16__
-            if (kind == 2) attend<Brain>(a, starts[b], starts[b + 1] - starts[b], head);
+#ifdef TILES
+    if (tiles && kind == 2) {
+        const Tiles shaped;
+        return attend_all<Tiled>(a, head_from, head_to);
+    }
 #endif
-        }
+    if (kind == 1) attend_all<Float>(a, head_from, head_to);
+#ifdef __AVX512BF16__
+    if (kind == 2) attend_all<Brain>(a, head_from, head_to);
+#endif
 }
 }

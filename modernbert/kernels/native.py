@@ -73,6 +73,12 @@ def kinds() -> frozenset[torch.dtype]:
     return frozenset(found) if all(_is_right(dtype) for dtype in found) else frozenset()
 
 
+def use_tiles(wanted: bool) -> bool:
+    """Whether products and attention in bfloat16 and int8 go through AMX from now on: as wanted, where the chip has it. It is on at first."""
+    library = _library()
+    return library is not None and bool(library.modernbert_use_tiles(ctypes.c_int64(wanted)))
+
+
 def fits(outputs: int, inputs: int) -> bool:
     """Whether a product has a shape that the kernel knows."""
     return outputs % PANEL == 0 and inputs % PANEL == 0 and inputs <= WIDEST
@@ -197,9 +203,11 @@ def _library() -> ctypes.CDLL | None:
     if os.environ.get("MODERNBERT_NATIVE") == "0" or torch.backends.cpu.get_cpu_capability() != "AVX512":
         return None
     try:
-        return ctypes.CDLL(str(_compiled()))
+        library = ctypes.CDLL(str(_compiled()))
     except (OSError, subprocess.SubprocessError):
         return None
+    library.modernbert_use_tiles(ctypes.c_int64(1))
+    return library
 
 
 def _compiled() -> Path:
