@@ -25,7 +25,7 @@ typedef uint16_t bf16;
 struct Float {  // float32
     typedef float Real;
     typedef __m512 Sum;
-    static constexpr int PER_WORD = 1, QUERIES = ROWS;
+    static constexpr int PER_WORD = 1, QUERIES = ROWS, DEGREE = 6;
     static inline Sum fma(Sum sum, __m512i a, __m512i b) { return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum); }
     static inline Sum zero() { return _mm512_setzero_ps(); }
 };
@@ -34,7 +34,7 @@ struct Float {  // float32
 struct Brain {  // bfloat16, two to a word
     typedef bf16 Real;
     typedef __m512 Sum;
-    static constexpr int PER_WORD = 2, QUERIES = ROWS;
+    static constexpr int PER_WORD = 2, QUERIES = ROWS, DEGREE = 3;
     static inline Sum fma(Sum sum, __m512i a, __m512i b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
     static inline Sum zero() { return _mm512_setzero_ps(); }
 #ifdef TILES
@@ -47,7 +47,7 @@ struct Brain {  // bfloat16, two to a word
 struct Bytes {  // uint8 around 128 from the left, int8 from the right, four to a word; sums are exact
     typedef uint8_t Real;
     typedef __m512i Sum;
-    static constexpr int PER_WORD = 4;
+    static constexpr int PER_WORD = 4, DEGREE = 3;
     static inline Sum fma(Sum sum, __m512i a, __m512i b) {
         asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));  // GCC 12 spills the sums of its own intrinsic: half the speed
         return sum;
@@ -74,16 +74,16 @@ inline void store16(bf16* to, __m512 x) {
 #endif
 }
 
-// 2^x for x ≤ 0; DEGREE 3 is right to 1e-4, enough for a weight in bf16, 6 to the last bits of float32.
+// 2^x for x ≤ 0; DEGREE 3 is right to 8e-5, enough for a weight in bf16, 6 to the last bits of float32.
 template <int DEGREE>
 inline __m512 exp2_16(__m512 x) {
     x = _mm512_max_ps(x, _mm512_set1_ps(-126.f));
     const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), f = _mm512_sub_ps(x, whole);
     __m512 y;
     if (DEGREE == 3) {
-        y = _mm512_fmadd_ps(_mm512_set1_ps(0.05580f), f, _mm512_set1_ps(0.24014f));
-        y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.69315f));
-        y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(1.f));
+        y = _mm512_fmadd_ps(_mm512_set1_ps(0.05517f), f, _mm512_set1_ps(0.24261f));
+        y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.69326f));
+        y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.99993f));
     } else {
         y = _mm512_fmadd_ps(_mm512_set1_ps(1.5403530e-4f), f, _mm512_set1_ps(1.3333558e-3f));
         y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(9.6181291e-3f));
@@ -95,15 +95,16 @@ inline __m512 exp2_16(__m512 x) {
     return _mm512_scalef_ps(y, whole);
 }
 
-// x Φ(x), erf by Abramowitz and Stegun 7.1.26: right to 1.5e-7 of 1
+// x Φ(x), erf by Abramowitz and Stegun 7.1.26: right to 1.5e-7 of 1; with DEGREE 3 to 3e-4 of the result, a sixth of what bf16 rounds.
+template <int DEGREE>
 inline __m512 gelu16(__m512 x) {
     const __m512 one = _mm512_set1_ps(1.f), z = _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(0.70710678f));
-    const __m512 t = _mm512_div_ps(one, _mm512_fmadd_ps(z, _mm512_set1_ps(0.3275911f), one));
+    const __m512 below = _mm512_fmadd_ps(z, _mm512_set1_ps(0.3275911f), one), t = DEGREE == 3 ? _mm512_rcp14_ps(below) : _mm512_div_ps(one, below);
     __m512 y = _mm512_fmadd_ps(_mm512_set1_ps(1.061405429f), t, _mm512_set1_ps(-1.453152027f));
     y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(1.421413741f));
     y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(-0.284496736f));
     y = _mm512_mul_ps(_mm512_fmadd_ps(y, t, _mm512_set1_ps(0.254829592f)), t);
-    y = _mm512_mul_ps(y, exp2_16<6>(_mm512_mul_ps(_mm512_mul_ps(z, z), _mm512_set1_ps(-1.44269504f))));  // 1 − erf z
+    y = _mm512_mul_ps(y, exp2_16<DEGREE>(_mm512_mul_ps(_mm512_mul_ps(z, z), _mm512_set1_ps(-1.44269504f))));  // 1 − erf z
     const __m512 half = _mm512_mul_ps(x, _mm512_set1_ps(0.5f)), tail = _mm512_mul_ps(half, y);
     const __mmask16 negative = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
     return _mm512_mask_blend_ps(negative, _mm512_sub_ps(x, tail), tail);
@@ -211,7 +212,7 @@ inline void finish(const Product& p, int64_t t, int64_t panel, Ending ending, co
         const int vectors = ending == GEGLU ? WIDE / 2 : WIDE;
         const int64_t at = t * (p.outputs * vectors / WIDE) + panel * 16 * vectors;
         if (ending == GEGLU)
-            for (int j = 0; j < vectors; j++) y[j] = _mm512_mul_ps(gelu16(y[j]), y[j + vectors]);
+            for (int j = 0; j < vectors; j++) y[j] = _mm512_mul_ps(gelu16<Kind::DEGREE>(y[j]), y[j + vectors]);
         for (int j = 0; j < vectors; j++)
             p.y_is_float ? store16((float*)p.y + at + 16 * j, y[j]) : store16((bf16*)p.y + at + 16 * j, y[j]);
     }
@@ -405,26 +406,23 @@ struct State {
 // A tile of queries meets keys [first, first + 16 blocks) of its row; query r sees those in [from[r], to[r]).
 template <class Kind, int R = Kind::QUERIES>
 inline void meet(State<R>& s, const int32_t* q, const int32_t* keys, const int32_t* values, int first, int blocks, const int* from, const int* to) {
-    constexpr int W = HEAD / Kind::PER_WORD, DEGREE = Kind::PER_WORD == 1 ? 6 : 3;
+    constexpr int W = HEAD / Kind::PER_WORD;
     alignas(64) float s_buffer[R * CHUNK];  // scores, and then weights in their place
     Meeting<Kind>::score(q, keys + (int64_t)first * W, blocks, s_buffer);
     const __m512 lowest = _mm512_set1_ps(-1e30f);
+    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     for (int r = 0; r < R; r++) {
         const float* row = s_buffer + r * CHUNK;
         typename Kind::Real* weights = (typename Kind::Real*)row;
-        const int begin = from[r] - first, end = to[r] - first;  // within the chunk; may lie outside
-        auto seen = [&](int j) -> __mmask16 {
-            const uint32_t left = begin <= 16 * j ? 0xffff : begin >= 16 * j + 16 ? 0 : 0xffff << (begin - 16 * j);
-            const uint32_t right = end >= 16 * j + 16 ? 0xffff : end <= 16 * j ? 0 : 0xffff >> (16 * j + 16 - end);
-            return (__mmask16)(left & right);
-        };
+        const __m512i past = _mm512_sub_epi32(lanes, _mm512_set1_epi32(from[r] - first)), span = _mm512_set1_epi32(to[r] - from[r]);
+        auto seen = [&](int j) { return _mm512_cmplt_epu32_mask(_mm512_add_epi32(past, _mm512_set1_epi32(16 * j)), span); };
         __m512 most = lowest;
         for (int j = 0; j < blocks; j++) most = _mm512_mask_max_ps(most, seen(j), most, load16(row + 16 * j));
         const float now = fmaxf(s.most[r], _mm512_reduce_max_ps(most));
         const __m512 high = _mm512_set1_ps(now);
         __m512 total = _mm512_setzero_ps();
         for (int j = 0; j < blocks; j++) {
-            const __m512 weight = _mm512_maskz_mov_ps(seen(j), exp2_16<DEGREE>(_mm512_sub_ps(load16(row + 16 * j), high)));
+            const __m512 weight = _mm512_maskz_mov_ps(seen(j), exp2_16<Kind::DEGREE>(_mm512_sub_ps(load16(row + 16 * j), high)));
             total = _mm512_add_ps(total, weight);
             store16(weights + 16 * j, weight);
         }
@@ -455,33 +453,60 @@ inline void turn(const Real* x, const float* cosines, const float* sines, float 
     }
 }
 
+// 16 rows of 16 words → 16 columns
+inline void transpose16(const int32_t* from, int64_t stride, int32_t* to) {
+    __m512i a[16], b[16];
+    for (int i = 0; i < 16; i++) a[i] = _mm512_loadu_si512(from + i * stride);
+    for (int i = 0; i < 16; i += 2) b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]), b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
+    for (int i = 0; i < 16; i += 4)
+        for (int j = 0; j < 2; j++) {
+            a[i + 2 * j] = _mm512_unpacklo_epi64(b[i + j], b[i + j + 2]);
+            a[i + 2 * j + 1] = _mm512_unpackhi_epi64(b[i + j], b[i + j + 2]);
+        }
+    for (int j = 0; j < 4; j++) {  // of four rows, a has four columns in each quarter
+        const __m512i even = _mm512_shuffle_i32x4(a[j], a[j + 4], 0x88), odd = _mm512_shuffle_i32x4(a[j], a[j + 4], 0xdd);
+        const __m512i even2 = _mm512_shuffle_i32x4(a[j + 8], a[j + 12], 0x88), odd2 = _mm512_shuffle_i32x4(a[j + 8], a[j + 12], 0xdd);
+        _mm512_storeu_si512(to + 16 * j, _mm512_shuffle_i32x4(even, even2, 0x88));
+        _mm512_storeu_si512(to + 16 * (j + 4), _mm512_shuffle_i32x4(odd, odd2, 0x88));
+        _mm512_storeu_si512(to + 16 * (j + 8), _mm512_shuffle_i32x4(even, even2, 0xdd));
+        _mm512_storeu_si512(to + 16 * (j + 12), _mm512_shuffle_i32x4(odd, odd2, 0xdd));
+    }
+}
+
 template <class Kind>
 void attend(const Attention& a, int64_t start, int64_t length, int64_t head) {
     typedef typename Kind::Real Real;
     constexpr int PER = Kind::PER_WORD, W = HEAD / PER, R = Kind::QUERIES, KEYS = Meeting<Kind>::KEYS, TILES_OF_GROUP = (GROUP + R - 1) / R;
     auto padded = [](int64_t keys) { return (keys + KEYS - 1) / KEYS * KEYS; };
-    const int64_t all = (length + 15) / 16 * 16 + KEYS;  // a chunk may begin at any 16 keys
+    const int64_t padded16 = (length + 15) / 16 * 16, all = padded16 + KEYS;  // a chunk may begin at any 16 keys
     int32_t *q = scratch((length + R + 2 * all) * W), *keys = q + (length + R) * W, *values = keys + all * W;
     memset(q + length * W, 0, R * W * 4);
-    memset(keys + length / 16 * 16 * W, 0, (all - length / 16 * 16) * W * 4);
+    memset(keys + padded16 * W, 0, (all - padded16) * W * 4);
     memset(values + length / 16 * 16 * W, 0, (all - length / 16 * 16) * W * 4);
     const Real* from = (const Real*)a.qkv + (start * 3 * a.heads + head) * HEAD;
-    for (int64_t t = 0; t < length; t++, from += 3 * a.heads * HEAD) {
+    alignas(64) Real rows[16 * HEAD] = {};  // keys that will be columns
+    const int64_t stride = 3 * a.heads * HEAD;
+    for (int64_t t = 0; t < length; t++, from += stride) {
         alignas(64) float turned[HEAD];
-        alignas(64) Real key[HEAD];
         const float *c = a.cosines + t * HEAD / 2, *s = a.sines + t * HEAD / 2;
         turn(from, c, s, 0.125f * 1.44269504f, turned);
         for (int i = 0; i < HEAD; i += 16) store16((Real*)(q + t * W) + i, load16(turned + i));
         turn(from + a.heads * HEAD, c, s, 1.f, turned);
-        for (int i = 0; i < HEAD; i += 16) store16(key + i, load16(turned + i));
-        int32_t* to = keys + t / 16 * 16 * W + t % 16;
-        for (int w = 0; w < W; w++) to[w * 16] = ((const int32_t*)key)[w];
+        for (int i = 0; i < HEAD; i += 16) store16(rows + t % 16 * HEAD + i, load16(turned + i));
+        if (t % 16 == 15 || t + 1 == length)  // keys behind the last are finite, and no one sees them
+            for (int w = 0; w < W; w += 16) transpose16((int32_t*)rows + w, W, keys + (t / 16 * W + w) * 16);
         const Real* value = from + 2 * a.heads * HEAD;
         if constexpr (PER == 1) {
             memcpy(values + t * HEAD, value, HEAD * 4);
-        } else {
-            Real* at = (Real*)(values + t / 2 * HEAD) + t % 2;
-            for (int i = 0; i < HEAD; i++) at[2 * i] = value[i];
+        } else if (t % 2 == 0) {
+            for (int i = 0; i < HEAD; i += 16) {
+                __m512i pair = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(value + i)));
+                if (t + 1 < length) {
+                    const __m512i next = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(value + stride + i)));
+                    pair = _mm512_or_si512(pair, _mm512_slli_epi32(next, 16));
+                }
+                _mm512_storeu_si512(values + t / 2 * HEAD + i, pair);
+            }
         }
     }
     const int most = a.window < 0 ? TILES_OF_GROUP : 1;
