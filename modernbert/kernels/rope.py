@@ -9,6 +9,7 @@ Source: Su et al. 2021 (arXiv 2104.09864); Peng et al. 2023 (YaRN, arXiv 2309.00
 ModernBERT rotates all of the head and computes angles in float32 (facts §1.2).
 """
 
+import functools
 import math
 
 import torch
@@ -46,6 +47,24 @@ def rotary_tables(
     slower_K = torch.tensor(yarn_speeds(head_dim, theta, factor, trained_length), device=device)
     angle_LK = torch.outer(positions_L, inverse_frequency_K * slower_K)
     return angle_LK.cos() * yarn_sharpness(factor), angle_LK.sin() * yarn_sharpness(factor)
+
+
+def kept_rotary_tables(
+    length: int, head_dim: int, theta: float, factor: float = 1.0, trained_length: int = 0
+) -> tuple[Float[Tensor, "L K"], Float[Tensor, "L K"]]:
+    """As `rotary_tables` on the CPU for `length` positions or more, kept for the next call: for inference, where nobody writes to them.
+
+    Cosines take 0.6 % of a forward of base at 512 tokens, and more where products are fast.
+
+    >>> len(kept_rotary_tables(1000, 64, 10_000.0)[0])
+    1024
+    """
+    return _tables_of_powers_of_two(max(512, 1 << (length - 1).bit_length()), head_dim, theta, factor, trained_length)
+
+
+@functools.lru_cache(maxsize=16)
+def _tables_of_powers_of_two(length: int, head_dim: int, theta: float, factor: float, trained_length: int) -> tuple[Tensor, Tensor]:
+    return rotary_tables(length, head_dim, theta, "cpu", factor, trained_length)
 
 
 def yarn_speeds(head_dim: int, theta: float, factor: float, trained_length: int) -> list[float]:

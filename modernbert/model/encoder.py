@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from modernbert.batch import Batch
 from modernbert.config import ModelConfig
 from modernbert.kernels.geglu import geglu, geglu_mlp, geglu_mlp_pays
-from modernbert.kernels.rope import rotary_tables
+from modernbert.kernels.rope import kept_rotary_tables, rotary_tables
 from modernbert.model.attention import Attention, Rotary
 from modernbert.model.layers import LayerNorm, Linear, add
 
@@ -100,13 +100,15 @@ class Encoder(nn.Module):
         """Hidden states after the final norm, one a token, in the order of the batch."""
         x_TD = self.embeddings(batch.ids_T)
         x_TD = x_TD.to(self.compute_dtype or x_TD.dtype)
-        rotary = {
-            rope: rotary_tables(batch.max_seqlen, self.config.head_dim, rope.theta, x_TD.device, rope.factor, rope.length)
-            for rope in self.config.ropes()
-        }
+        rotary = self._rotary(batch.max_seqlen, x_TD.device)
         for layer in self.layers:
             if self.recompute and torch.is_grad_enabled():
                 x_TD = checkpoint(layer, x_TD, batch, rotary, self.backend, use_reentrant=False)
             else:
                 x_TD = layer(x_TD, batch, rotary, self.backend)
         return self.final_norm(x_TD)
+
+    def _rotary(self, length: int, device: torch.device) -> Rotary:
+        if device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return {r: kept_rotary_tables(length, self.config.head_dim, r.theta, r.factor, r.length) for r in self.config.ropes()}
+        return {r: rotary_tables(length, self.config.head_dim, r.theta, device, r.factor, r.length) for r in self.config.ropes()}

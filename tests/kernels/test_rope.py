@@ -5,7 +5,7 @@ import torch
 from transformers import ModernBertConfig
 from transformers.models.modernbert.modeling_modernbert import ModernBertRotaryEmbedding
 
-from modernbert.kernels.rope import rotary_tables, rotate
+from modernbert.kernels.rope import kept_rotary_tables, rotary_tables, rotate
 
 
 @pytest.mark.parametrize(("theta", "kind"), [(10_000.0, "sliding_attention"), (160_000.0, "full_attention")])
@@ -53,3 +53,12 @@ def test_rotation_keeps_lengths_and_leaves_position_zero_alone():
     torch.testing.assert_close(turned_TNH.norm(dim=-1), x_TNH.norm(dim=-1))
     assert torch.equal(turned_TNH[0], x_TNH[0])
     assert rotate(x_TNH.bfloat16(), *tables, torch.arange(100)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("rope", [(160_000.0,), (160_000.0, 8.0, 1024)])
+def test_kept_tables_are_the_same_to_the_bit_and_made_once(rope):
+    kept = kept_rotary_tables(700, 64, *rope)
+    made = rotary_tables(700, 64, rope[0], None, *rope[1:])
+    assert all(torch.equal(a_LK[:700], b_LK) for a_LK, b_LK in zip(kept, made, strict=True))
+    assert kept_rotary_tables(900, 64, *rope)[0] is kept[0]
+    assert len(kept_rotary_tables(1025, 64, *rope)[0]) >= 1025
