@@ -77,7 +77,7 @@ inline void store16(bf16* to, __m512 x) {
 // 2^x for x ≤ 0; DEGREE 3 is right to 8e-5, enough for a weight in bf16, 6 to the last bits of float32.
 template <int DEGREE>
 inline __m512 exp2_16(__m512 x) {
-    x = _mm512_max_ps(x, _mm512_set1_ps(-126.f));
+    x = _mm512_max_ps(x, _mm512_set1_ps(-60.f));  // lower, products of it fall out of the normal numbers, at 20 times the cost
     const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), f = _mm512_sub_ps(x, whole);
     __m512 y;
     if (DEGREE == 3) {
@@ -130,7 +130,7 @@ inline __attribute__((always_inline)) void multiply(
 }
 
 #ifdef TILES
-constexpr int BLOCK_ROWS = 32;  // and columns: two tiles each way
+constexpr int BLOCK = 32;  // and columns: two tiles each way
 bool tiles = false;             // whether this process may use them
 
 // Tiles 0 to 3 are the sums, 4 and 5 the left, 6 and 7 the right: each 16 rows of 16 words.
@@ -144,12 +144,16 @@ struct Tiles {
     ~Tiles() { _tile_release(); }
 };
 
-// Sums of 32 rows × 32 columns, begun anew where `fresh`. Every stride is in words: of a row of the sums and of the left, and of a word
-// on the right, whose second 16 columns lie `apart` from the first. `words` is a multiple of 16.
+// Where tiles lie, in words: `stride` from a row of a tile to the next, `step` to the next 16 words of the inputs, `apart` to the other 16 rows
+// on the left or columns on the right.
+struct Operand {
+    const int32_t* at;
+    int64_t stride, step, apart;
+};
+
+// Sums of 32 rows × 32 columns over `words` of the inputs, a multiple of 16; begun anew where `fresh`.
 template <class Kind>
-inline void multiply_tiles(
-    void* sums, int64_t stride, const int32_t* left, int64_t left_stride, const int32_t* right, int64_t right_stride, int64_t apart,
-    int64_t words, bool fresh) {
+inline void multiply_tiles(void* sums, int64_t stride, Operand left, Operand right, int64_t words, bool fresh) {
     int32_t* to = (int32_t*)sums;
     asm volatile("" ::: "memory");  // what was stored before is in memory before a tile reads it
     if (fresh) {
@@ -158,9 +162,9 @@ inline void multiply_tiles(
         _tile_loadd(0, to, stride * 4); _tile_loadd(1, to + 16, stride * 4);
         _tile_loadd(2, to + 16 * stride, stride * 4); _tile_loadd(3, to + 16 * stride + 16, stride * 4);
     }
-    for (int64_t w = 0; w < words; w += 16) {
-        _tile_loadd(4, left + w, left_stride * 4); _tile_loadd(6, right + w * right_stride, right_stride * 4);
-        _tile_loadd(7, right + w * right_stride + apart, right_stride * 4); _tile_loadd(5, left + w + 16 * left_stride, left_stride * 4);
+    for (; words > 0; words -= 16, left.at += left.step, right.at += right.step) {
+        _tile_loadd(4, left.at, left.stride * 4); _tile_loadd(6, right.at, right.stride * 4);
+        _tile_loadd(7, right.at + right.apart, right.stride * 4); _tile_loadd(5, left.at + left.apart, left.stride * 4);
         Kind::fma_tiles();
     }
     _tile_stored(0, to, stride * 4); _tile_stored(1, to + 16, stride * 4);
@@ -188,7 +192,7 @@ struct Columns {
     int64_t first, second;
     Columns(const Product& p, int64_t panel, Ending ending)
         : first(ending == GEGLU ? panel * PANEL / 2 : panel * PANEL), second(first + (ending == GEGLU ? p.outputs / 2 : PANEL / 2)) {}
-    static const int32_t* at(const Product& p, int64_t column) { return p.packed + column / PANEL * PANEL * p.words + column % PANEL; }
+    static inline const int32_t* at(const Product& p, int64_t column) { return p.packed + column / PANEL * PANEL * p.words + column % PANEL; }
 };
 
 // A token's sums in a panel, to where they belong.
@@ -259,32 +263,40 @@ inline int32_t* scratch(int64_t words) {
 #ifdef TILES
 #ifndef SLAB
 #define SLAB 192
-#define GROUP_ROWS 256
 #endif
 
-// As `product`, in groups of rows, whose sums stay in the cache while the words of the inputs pass, a slab at a time.
+// As `product`, a block of rows and a panel after the other, both in tiles that lie one behind the other: [T / 32, W / 16, 32, 16] and
+// [O / 32, W / 16, 2, 16, 16].
 template <class Kind>
 void product_tiles(const Product& p, int64_t tokens, Ending ending) {
     const Tiles shaped;
-    const int64_t whole = tokens / BLOCK_ROWS * BLOCK_ROWS;
-    int32_t *sums = scratch(GROUP_ROWS * PANEL + BLOCK_ROWS * p.words), *last = sums + GROUP_ROWS * PANEL;
-    memcpy(last, p.x + whole * p.words, (tokens - whole) * p.words * 4);  // sums of the rows behind are not read
+    const int64_t blocks = (tokens + BLOCK - 1) / BLOCK, W = p.words;
+    int32_t* left = scratch(blocks * BLOCK * W);  // sums of the rows behind the last token are not read
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t w = 0; w < W; w += 16)
+            _mm512_storeu_si512(left + (t / BLOCK * W + w) * BLOCK + t % BLOCK * 16, _mm512_loadu_si512(p.x + t * W + w));
     for (int64_t panel = 0; panel < p.outputs / PANEL; panel++) {
         const Columns columns(p, panel, ending);
-        for (int64_t t = 0; t < tokens; t += GROUP_ROWS) {
-            const int64_t end = t + GROUP_ROWS < tokens ? t + GROUP_ROWS : tokens;
-            for (int64_t w = 0; w < p.words; w += SLAB)
+        for (int64_t block = 0; block < blocks; block++) {
+#ifdef PREFETCH
+            const Columns next(p, panel + 1 < p.outputs / PANEL ? panel + 1 : 0, ending);
+            const int64_t share = (BLOCK * W / 16 + blocks - 1) / blocks;
+            for (int64_t i = block * share; i < (block + 1) * share; i++) {
+                _mm_prefetch((const char*)(p.packed + next.first * W + i * 16), _MM_HINT_T1);
+                _mm_prefetch((const char*)(p.packed + next.second * W + i * 16), _MM_HINT_T1);
+            }
+#endif
+            alignas(64) int32_t sums[BLOCK * PANEL];
+            for (int64_t w = 0; w < W; w += SLAB)
                 for (int half = 0; half < 2; half++) {
-                    const int32_t* right = Columns::at(p, half ? columns.second : columns.first) + w * PANEL;
-                    for (int64_t row = t; row < end; row += BLOCK_ROWS)
-                        multiply_tiles<Kind>(
-                            sums + (row - t) * PANEL + half * PANEL / 2, PANEL, (row < whole ? p.x + row * p.words : last) + w, p.words, right,
-                            PANEL, 16, p.words - w < SLAB ? p.words - w : SLAB, w == 0);
+                    const int32_t* right = p.packed + (half ? columns.second : columns.first) * W;
+                    const Operand x = {left + (block * W + w) * BLOCK, 16, 512, 256}, weight = {right + w * BLOCK, 16, 512, 256};
+                    multiply_tiles<Kind>(sums + half * BLOCK, PANEL, x, weight, W - w < SLAB ? W - w : SLAB, w == 0);
                 }
-            for (int64_t row = t; row < end; row++) {
+            for (int64_t r = 0; r < BLOCK && block * BLOCK + r < tokens; r++) {
                 typename Kind::Sum sum[WIDE];
-                for (int j = 0; j < WIDE; j++) sum[j] = (typename Kind::Sum)_mm512_loadu_si512(sums + (row - t) * PANEL + 16 * j);
-                finish<Kind>(p, row, panel, ending, columns, sum);
+                for (int j = 0; j < WIDE; j++) sum[j] = (typename Kind::Sum)_mm512_load_si512(sums + r * PANEL + 16 * j);
+                finish<Kind>(p, block * BLOCK + r, panel, ending, columns, sum);
             }
         }
     }
@@ -383,17 +395,19 @@ struct Meeting {
 
 #ifdef TILES
 struct Tiled : Brain {
-    static constexpr int QUERIES = BLOCK_ROWS;
+    static constexpr int QUERIES = BLOCK;
 };
 
 template <>
 struct Meeting<Tiled> {  // with tiles
-    static constexpr int R = BLOCK_ROWS, W = HEAD / 2, KEYS = 32;
+    static constexpr int R = BLOCK, W = HEAD / 2, KEYS = 32;
     static inline void score(const int32_t* q, const int32_t* keys, int blocks, float* to) {
-        for (int b = 0; b < blocks; b += 2) multiply_tiles<Brain>(to + 16 * b, CHUNK, q, W, keys + b * 16 * W, 16, 16 * W, W, true);
+        for (int b = 0; b < blocks; b += 2)
+            multiply_tiles<Brain>(to + 16 * b, CHUNK, {q, W, 16, 16 * W}, {keys + b * 16 * W, 16, 256, 16 * W}, W, true);
     }
     static inline void add(float (&o)[R][HEAD], const int32_t* weights, const int32_t* values, int words) {
-        for (int half = 0; half < HEAD; half += 32) multiply_tiles<Brain>(o[0] + half, HEAD, weights, CHUNK, values + half, HEAD, 16, words, false);
+        for (int half = 0; half < HEAD; half += 32)
+            multiply_tiles<Brain>(o[0] + half, HEAD, {weights, CHUNK, 16, 16 * CHUNK}, {values + half, HEAD, 16 * HEAD, 16}, words, false);
     }
 };
 #endif
@@ -565,7 +579,7 @@ int modernbert_kinds() {
     return kinds;
 }
 
-// Whether products and attention shall use AMX → whether they do. Linux grants its state to a process that asks.
+// Whether attention, and products of what is packed from now on, shall use AMX → whether they do. Linux grants its state to a process that asks.
 int modernbert_use_tiles(int64_t wanted) {
 #ifdef TILES
     constexpr long REQUEST_PERMISSION = 0x1023, TILE_DATA = 18;  // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)
@@ -576,20 +590,29 @@ int modernbert_use_tiles(int64_t wanted) {
 #endif
 }
 
-// Weights [O, W] as words → [O / 64, W, 64].
-void modernbert_pack(const int32_t* from, int32_t* to, int64_t outputs, int64_t words) {
+// Weights [O, W] as words → [O / 64, W, 64], or as tiles; which of the two it was.
+int modernbert_pack(int64_t kind, const int32_t* from, int32_t* to, int64_t outputs, int64_t words) {
+#ifdef TILES
+    if (tiles && kind > 1) {
+        for (int64_t o = 0; o < outputs; o++)
+            for (int64_t w = 0; w < words; w++)
+                to[(o / BLOCK * words + w / 16 * 16) * BLOCK + o % BLOCK / 16 * 256 + w % 16 * 16 + o % 16] = from[o * words + w];
+        return 1;
+    }
+#endif
     for (int64_t o = 0; o < outputs; o++)
         for (int64_t w = 0; w < words; w++) to[(o / PANEL * words + w) * PANEL + o % PANEL] = from[o * words + w];
+    return 0;
 }
 
-// Every integer has 64 bits. kind: values to a word.
+// Every integer has 64 bits. kind: values to a word; tiled: what `modernbert_pack` said.
 void modernbert_product(
-    int64_t kind, int64_t ending, const void* x, const float* x_scale, const int32_t* packed, const float* scale, const int32_t* start, void* y,
+    int64_t kind, int64_t tiled, int64_t ending, const void* x, const float* x_scale, const int32_t* packed, const float* scale, const int32_t* start, void* y,
     int64_t tokens, int64_t words, int64_t outputs, int64_t y_is_float) {
     const Product p = {(const int32_t*)x, x_scale, packed, scale, start, y, words, outputs, y_is_float};
 #ifdef TILES
-    if (tiles && kind == 2) return product_tiles<Brain>(p, tokens, (Ending)ending);
-    if (tiles && kind == 4) return product_tiles<Bytes>(p, tokens, (Ending)ending);
+    if (tiled && kind == 2) return product_tiles<Brain>(p, tokens, (Ending)ending);
+    if (tiled && kind == 4) return product_tiles<Bytes>(p, tokens, (Ending)ending);
 #endif
     if (kind == 1) product<Float>(p, tokens, (Ending)ending);
 #ifdef __AVX512BF16__

@@ -49,6 +49,8 @@ class Packed:
     """float32, bfloat16 or int8."""
     inputs: int
     outputs: int
+    tiled: bool
+    """Whether they lie in AMX's tiles."""
     scale_O: Tensor | None = None
     start_O: Tensor | None = None
     """int32: −128 × the sum of an output's weights, as the bytes of x are around 128."""
@@ -74,7 +76,10 @@ def kinds() -> frozenset[torch.dtype]:
 
 
 def use_tiles(wanted: bool) -> bool:
-    """Whether products and attention in bfloat16 and int8 go through AMX from now on: as wanted, where the chip has it. It is on at first."""
+    """Whether attention, and products with what is packed from now on, go through AMX in bfloat16 and int8: as wanted, where the chip has it.
+
+    It is on at first.
+    """
     library = _library()
     return library is not None and bool(library.modernbert_use_tiles(ctypes.c_int64(wanted)))
 
@@ -94,9 +99,10 @@ def pack(weight_OI: Float[Tensor, "O I"] | Int[Tensor, "O I"], scale_O: Float[Te
     outputs, inputs = weight_OI.shape
     words_OW = weight_OI.detach().contiguous().view(torch.int32)
     words = torch.empty(words_OW.numel(), dtype=torch.int32)
-    _call("pack", words_OW, words, outputs, words_OW.shape[1])
+    tiled = bool(_call("pack", _VALUES_PER_WORD[weight_OI.dtype], words_OW, words, outputs, words_OW.shape[1]))
     start_O = None if scale_O is None else (-128 * weight_OI.sum(1, dtype=torch.int32)).to(torch.int32)
-    return Packed(words=words, dtype=weight_OI.dtype, inputs=inputs, outputs=outputs, scale_O=scale_O, start_O=start_O)
+    shape = {"inputs": inputs, "outputs": outputs}
+    return Packed(words=words, dtype=weight_OI.dtype, **shape, tiled=tiled, scale_O=scale_O, start_O=start_O)
 
 
 def rows(x_TI: Float[Tensor, "T I"], dtype: torch.dtype, weight_I: Float[Tensor, "I"] | None = None, eps: float = 0.0) -> Rows:
@@ -110,6 +116,8 @@ def rows(x_TI: Float[Tensor, "T I"], dtype: torch.dtype, weight_I: Float[Tensor,
     """
     assert x_TI.is_contiguous()
     assert x_TI.dtype in (torch.float32, torch.bfloat16)
+    if weight_I is None and x_TI.dtype == dtype:
+        return Rows(x_TI=x_TI)
     y_TI = torch.empty(x_TI.shape, dtype=torch.uint8 if dtype == torch.int8 else dtype)
     scale_T = torch.empty(len(x_TI)) if dtype == torch.int8 else None
     is_float = int(x_TI.dtype == torch.float32)
@@ -184,17 +192,17 @@ def _product(x: Rows, weight: Packed, y_TO: Tensor, ending: int, width: int) -> 
     per_word = _VALUES_PER_WORD[weight.dtype]
     given = (x.x_TI, x.scale_T, weight.words, weight.scale_O, weight.start_O, y_TO)
     is_float = int(y_TO.dtype == torch.float32)
-    _call("product", per_word, ending, *given, len(y_TO), weight.inputs // per_word, weight.outputs, is_float)
+    _call("product", per_word, int(weight.tiled), ending, *given, len(y_TO), weight.inputs // per_word, weight.outputs, is_float)
 
 
-def _call(name: str, *args: Tensor | int | ctypes.c_float | None) -> None:
+def _call(name: str, *args: Tensor | int | ctypes.c_float | None) -> int:
     """Tensors as pointers, integers of 64 bits throughout, None as null."""
     library = _library()
     assert library is not None, "ask kinds() first"
     plain = [
         ctypes.c_void_p(x.data_ptr()) if isinstance(x, Tensor) else ctypes.c_int64(x) if isinstance(x, int) else x for x in args
     ]
-    getattr(library, f"modernbert_{name}")(*plain)
+    return int(getattr(library, f"modernbert_{name}")(*plain))
 
 
 @functools.cache
