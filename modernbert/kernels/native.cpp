@@ -428,22 +428,29 @@ inline void meet(State<R>& s, const int32_t* q, const int32_t* keys, const int32
     for (int r = 0; r < R; r++) {
         const float* row = s_buffer + r * CHUNK;
         typename Kind::Real* weights = (typename Kind::Real*)row;
-        const __m512i past = _mm512_sub_epi32(lanes, _mm512_set1_epi32(from[r] - first)), span = _mm512_set1_epi32(to[r] - from[r]);
+        const int begin = from[r] > first ? from[r] - first : 0, end = to[r] - first;  // of the keys that it sees; none where end ≤ begin
+        const int low = begin / 16, high = end < 16 * blocks ? (end + 15) / 16 : blocks;
+        const __m512i past = _mm512_sub_epi32(lanes, _mm512_set1_epi32(begin)), span = _mm512_set1_epi32(end > begin ? end - begin : 0);
         auto seen = [&](int j) { return _mm512_cmplt_epu32_mask(_mm512_add_epi32(past, _mm512_set1_epi32(16 * j)), span); };
         __m512 most = lowest;
-        for (int j = 0; j < blocks; j++) most = _mm512_mask_max_ps(most, seen(j), most, load16(row + 16 * j));
+        for (int j = low; j < high; j++) most = _mm512_mask_max_ps(most, seen(j), most, load16(row + 16 * j));
         const float now = fmaxf(s.most[r], _mm512_reduce_max_ps(most));
-        const __m512 high = _mm512_set1_ps(now);
+        const __m512 top = _mm512_set1_ps(now);
         __m512 total = _mm512_setzero_ps();
-        for (int j = 0; j < blocks; j++) {
-            const __m512 weight = _mm512_maskz_mov_ps(seen(j), exp2_16<Kind::DEGREE>(_mm512_sub_ps(load16(row + 16 * j), high)));
+        for (int j = 0; j < low && j < blocks; j++) store16(weights + 16 * j, total);
+        for (int j = low; j < high; j++) {
+            const __m512 weight = _mm512_maskz_mov_ps(seen(j), exp2_16<Kind::DEGREE>(_mm512_sub_ps(load16(row + 16 * j), top)));
             total = _mm512_add_ps(total, weight);
             store16(weights + 16 * j, weight);
         }
-        const float shrink = exp2f(fmaxf(s.most[r] - now, -126.f));
-        s.total[r] = s.total[r] * shrink + _mm512_reduce_add_ps(total);
+        for (int j = high > 0 ? high : 0; j < blocks; j++) store16(weights + 16 * j, _mm512_setzero_ps());
+        if (s.total[r] > 0 && now > s.most[r]) {
+            const float shrink = exp2f(fmaxf(s.most[r] - now, -126.f));
+            s.total[r] *= shrink;
+            for (int j = 0; j < WIDE; j++) store16(s.o[r] + 16 * j, _mm512_mul_ps(load16(s.o[r] + 16 * j), _mm512_set1_ps(shrink)));
+        }
+        s.total[r] += _mm512_reduce_add_ps(total);
         s.most[r] = now;
-        for (int j = 0; j < WIDE; j++) store16(s.o[r] + 16 * j, _mm512_mul_ps(load16(s.o[r] + 16 * j), _mm512_set1_ps(shrink)));
     }
     Meeting<Kind>::add(
         s.o, (const int32_t*)s_buffer, values + (int64_t)first / Kind::PER_WORD * PANEL, 16 * blocks / Kind::PER_WORD);

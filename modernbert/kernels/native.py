@@ -72,7 +72,8 @@ def kinds() -> frozenset[torch.dtype]:
         return frozenset()
     compiled = library.modernbert_kinds()
     found = {dtype for dtype, per_word in _VALUES_PER_WORD.items() if compiled & per_word}
-    return frozenset(found) if all(_is_right(dtype) for dtype in found) else frozenset()
+    right = all(map(_is_right, found)) or (not use_tiles(False) and all(map(_is_right, found)))
+    return frozenset(found) if right else frozenset()
 
 
 def use_tiles(wanted: bool) -> bool:
