@@ -146,7 +146,7 @@ def _native_product(dtype: torch.dtype, tokens: int, outputs: int, inputs: int) 
     if dtype not in native.kinds() or not native.fits(outputs, inputs):
         return None
     x_TI, weight_OI = torch.randn(tokens, inputs), torch.randn(outputs, inputs)
-    weight = native.pack(*quantize_rows(weight_OI)) if dtype == torch.int8 else native.pack(weight_OI.to(dtype))
+    weight = native.pack(*quantize_rows(weight_OI, native.levels())) if dtype == torch.int8 else native.pack(weight_OI.to(dtype))
     y_TO = torch.empty((tokens, outputs), dtype=torch.float32 if dtype == torch.float32 else torch.bfloat16)
     return partial(native.product, native.rows(x_TI, dtype), weight, y_TO)
 

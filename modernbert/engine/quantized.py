@@ -59,7 +59,7 @@ class Int8Linear(nn.Module):
         assert levels is not None, "ask hardware.int8_speedup first"
         self.native: native.Packed | None = None
         if torch.int8 in native.kinds() and native.fits(*weight_OI.shape):
-            self.native = native.pack(*quantize_rows(weight_OI.detach()))
+            self.native = native.pack(*quantize_rows(weight_OI.detach(), native.levels()))
         else:
             weight_int8_OI, self.scale_O = quantize_rows(weight_OI.detach(), levels)
             self.packed = pack_weight(weight_int8_OI)

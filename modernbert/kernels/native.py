@@ -1,8 +1,8 @@
-"""Products, norms and attention of a CPU with AVX-512, from `native.cpp`; inference only.
+"""Products, norms and attention of a CPU with AVX-512 or AVX2, from `native.cpp`; inference only.
 
     native.cpp ─→ the compiler of this machine, once ─→ ~/.cache/modernbert/native-HASH.so ─→ ctypes
 
-Nothing needs it: where there is no compiler or no AVX-512, or where the library's numbers are off, `kinds()` is empty and PyTorch's own
+Nothing needs it: where there is no compiler or neither of the two, or where the library's numbers are off, `kinds()` is empty and PyTorch's own
 operators do the work. `MODERNBERT_NATIVE=0` switches it off.
 
 T tokens · I inputs · O outputs · N heads of 64 · L positions · K = 32.
@@ -33,6 +33,7 @@ HEAD = 64
 WIDEST = 8192
 """Of a row that is normed or quantised."""
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC")
+SOURCES = ("native.cpp", "native_vectors.h")
 COMPILERS = ("c++", "g++", "clang++")
 
 _VALUES_PER_WORD = {torch.float32: 1, torch.bfloat16: 2, torch.int8: 4}
@@ -66,7 +67,7 @@ class Rows:
 
 @functools.cache
 def kinds() -> frozenset[torch.dtype]:
-    """In which dtypes products run natively here: some of float32, bfloat16 and int8; none without AVX-512 or a compiler."""
+    """In which dtypes products run natively here: some of float32, bfloat16 and int8; none without AVX2 or a compiler."""
     library = _library()
     if library is None:
         return frozenset()
@@ -83,6 +84,13 @@ def use_tiles(wanted: bool) -> bool:
     """
     library = _library()
     return library is not None and bool(library.modernbert_use_tiles(ctypes.c_int64(wanted)))
+
+
+def levels() -> int:
+    """The highest level of int8 weights with which products are exact: 127, or 64 where sums of two go through 16 bits."""
+    library = _library()
+    assert library is not None, "ask kinds() first"
+    return int(library.modernbert_levels())
 
 
 def fits(outputs: int, inputs: int) -> bool:
@@ -209,7 +217,7 @@ def _call(name: str, *args: Tensor | int | ctypes.c_float | None) -> int:
 @functools.cache
 def _library() -> ctypes.CDLL | None:
     """The compiled library, from the cache or made now (some 2 seconds, once a machine)."""
-    if os.environ.get("MODERNBERT_NATIVE") == "0" or torch.backends.cpu.get_cpu_capability() != "AVX512":
+    if os.environ.get("MODERNBERT_NATIVE") == "0" or torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
         return None
     try:
         library = ctypes.CDLL(str(_compiled()))
@@ -221,10 +229,11 @@ def _library() -> ctypes.CDLL | None:
 
 def _compiled() -> Path:
     """Raises OSError or SubprocessError where it cannot be made."""
-    source = Path(__file__).with_name("native.cpp").read_bytes()
+    sources = {name: Path(__file__).with_name(name).read_bytes() for name in SOURCES}
     info = Path("/proc/cpuinfo")
     chip = next((line for line in info.read_text().splitlines() if line.startswith("flags")), "") if info.exists() else ""
-    name = f"native-{hashlib.sha256(source + chip.encode() + ' '.join(FLAGS).encode()).hexdigest()[:16]}.so"
+    made_of = b"".join(sources.values()) + chip.encode() + " ".join(FLAGS).encode()
+    name = f"native-{hashlib.sha256(made_of).hexdigest()[:16]}.so"
     home = os.environ.get("XDG_CACHE_HOME")
     folder = (Path(home) if home else Path.home() / ".cache") / "modernbert"
     if (folder / name).exists():
@@ -234,7 +243,8 @@ def _compiled() -> Path:
         raise FileNotFoundError("no C++ compiler")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as stage:
-        (Path(stage) / "native.cpp").write_bytes(source)
+        for file, source in sources.items():
+            (Path(stage) / file).write_bytes(source)
         command = [*compiler.split(), *FLAGS, "native.cpp", "-o", name]
         subprocess.run(command, cwd=stage, check=True, capture_output=True, timeout=120)
         os.replace(Path(stage) / name, folder / name)
@@ -246,7 +256,7 @@ def _is_right(dtype: torch.dtype) -> bool:
     generator = torch.Generator().manual_seed(0)
     x_TI = torch.randint(-3, 4, (7, PANEL), generator=generator).float()
     x_TI[:, 0] = 127  # the greatest, so that int8's scale is 1
-    weight_OI = torch.randint(-127, 128, (2 * PANEL, PANEL), generator=generator).float()
+    weight_OI = torch.randint(-levels(), levels() + 1, (2 * PANEL, PANEL), generator=generator).float()
     y_TO = torch.empty(7, 2 * PANEL)
     product(rows(x_TI, dtype), pack(weight_OI.to(dtype), torch.ones(2 * PANEL) if dtype == torch.int8 else None), y_TO)
     return torch.equal(y_TO, F.linear(x_TI, weight_OI))
