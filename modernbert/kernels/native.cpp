@@ -2,7 +2,7 @@
 //
 // Every product is one inner loop in three kinds: a word of 32 bits from the left (a float, two bf16, four bytes) meets 16 columns on the
 // right, packed so that the words of 16 columns lie side by side. Six rows and four vectors of 16 columns stay in registers (AVX2: one). With
-// AMX, bf16 and bytes go 32 rows and 32 columns at a time through its tiles instead, which read the same words.
+// AMX, bf16 and bytes go 32 rows and 32 columns at a time through its tiles instead.
 //
 // T tokens · K inputs · O outputs · W words of a row of inputs (K, K / 2 or K / 4) · N heads of 64 · D hidden.
 
@@ -246,9 +246,7 @@ inline int32_t* scratch(int64_t words) {
 }
 
 #ifdef TILES
-#ifndef SLAB
-#define SLAB 192
-#endif
+constexpr int SLAB = 192;  // words of the inputs that go through both halves of a panel before the next: they stay in the first cache
 
 // As `product`, a block of rows and a panel after the other, both in tiles that lie one behind the other: [T / 32, W / 16, 32, 16] and
 // [O / 32, W / 16, 2, 16, 16].
@@ -263,14 +261,6 @@ void product_tiles(const Product& p, int64_t tokens, Ending ending) {
     for (int64_t panel = 0; panel < p.outputs / PANEL; panel++) {
         const Columns columns(p, panel, ending);
         for (int64_t block = 0; block < blocks; block++) {
-#ifdef PREFETCH
-            const Columns next(p, panel + 1 < p.outputs / PANEL ? panel + 1 : 0, ending);
-            const int64_t share = (BLOCK * W / 16 + blocks - 1) / blocks;
-            for (int64_t i = block * share; i < (block + 1) * share; i++) {
-                _mm_prefetch((const char*)(p.packed + next.first * W + i * 16), _MM_HINT_T1);
-                _mm_prefetch((const char*)(p.packed + next.second * W + i * 16), _MM_HINT_T1);
-            }
-#endif
             alignas(64) int32_t sums[BLOCK * PANEL];
             for (int64_t w = 0; w < W; w += SLAB)
                 for (int half = 0; half < 2; half++) {

@@ -2,8 +2,8 @@
 
     native.cpp ─→ the compiler of this machine, once ─→ ~/.cache/modernbert/native-HASH.so ─→ ctypes
 
-Nothing needs it: where there is no compiler or neither of the two, or where the library's numbers are off, `kinds()` is empty and PyTorch's own
-operators do the work. `MODERNBERT_NATIVE=0` switches it off.
+Nothing needs it: where there is no compiler or neither of the two, or where the library's numbers are off, `kinds()` is empty and
+PyTorch's own operators do the work. `MODERNBERT_NATIVE=0` switches it off.
 
 T tokens · I inputs · O outputs · N heads of 64 · L positions · K = 32.
 """
@@ -17,7 +17,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -78,10 +78,8 @@ def kinds() -> frozenset[torch.dtype]:
 
 
 def use_tiles(wanted: bool) -> bool:
-    """Whether attention, and products with what is packed from now on, go through AMX in bfloat16 and int8: as wanted, where the chip has it.
-
-    It is on at first.
-    """
+    """Whether attention, and products with what is packed from now on, go through AMX in bfloat16 and int8: as wanted, where the chip
+    has it. It is on at first."""
     library = _library()
     return library is not None and bool(library.modernbert_use_tiles(ctypes.c_int64(wanted)))
 
@@ -177,7 +175,7 @@ ALONE = 64
 """Tokens up to which one thread does all: others would take longer to wake than to help."""
 
 
-def in_threads(tasks: list[Callable[[], None]]) -> None:
+def in_threads(tasks: Sequence[Callable[[], object]]) -> None:
     """Runs all; together where PyTorch may use several threads. The library holds no lock of Python while it computes."""
     if len(tasks) == 1 or torch.get_num_threads() == 1:
         for task in tasks:

@@ -63,7 +63,9 @@ def kept_rotary_tables(
 
 
 @functools.lru_cache(maxsize=16)
-def _tables_of_powers_of_two(length: int, head_dim: int, theta: float, factor: float, trained_length: int) -> tuple[Tensor, Tensor]:
+def _tables_of_powers_of_two(
+    length: int, head_dim: int, theta: float, factor: float, trained_length: int
+) -> tuple[Tensor, Tensor]:
     return rotary_tables(length, head_dim, theta, "cpu", factor, trained_length)
 
 

@@ -22,7 +22,7 @@ CONFIG = ModelConfig(
     num_attention_heads=2,
     initializer_range=0.1,  # about 1/√hidden_size: with 0.02 every layer adds next to nothing
 )
-here = pytest.mark.skipif(not native.kinds(), reason="no AVX-512 or no compiler here")
+here = pytest.mark.skipif(not native.kinds(), reason="no AVX2 or no compiler here")
 LEAST = {torch.float32: 0.999999, torch.bfloat16: 0.9995, torch.int8: 0.998}
 """Cosine of each token; int8 errs by about 0.02 in each product (`engine.quantized.BOUND`), bf16 by 0.003."""
 
