@@ -68,18 +68,22 @@ def tokenizer(files: tuple[str, ...], column: str, vocab_size: int, out: Path) -
 @prepare.command()
 @_files
 @_column
-@click.option("--tokenizer", "tokenizer_folder", metavar="FOLDER", required=True, help="As `prepare tokenizer` writes it.")
+@click.option(
+    "--tokenizer", "named", metavar="FOLDER", required=True, help="A folder, as `prepare tokenizer` writes it, or a model."
+)
 @_out
-def tokens(files: tuple[str, ...], column: str, tokenizer_folder: str, out: Path) -> None:
+def tokens(files: tuple[str, ...], column: str, named: str, out: Path) -> None:
     """Turn documents into token shards.
 
     Each FILE as for `prepare tokenizer`. A preparation that was stopped goes on where it was.
     """
+    from modernbert.checkpoint.names import resolve
     from modernbert.data.documents import read_documents
     from modernbert.data.shards import write_shards
     from modernbert.text.tokenizer import Tokenizer
 
-    written = write_shards(read_documents(files, column=column), Tokenizer.load(tokenizer_folder), out)
+    tokenizer = Tokenizer.load(named if Path(named).exists() else resolve(named))
+    written = write_shards(read_documents(files, column=column), tokenizer, out)
     if not written.tokens:
         raise DataError(f"{', '.join(files)}: no text in {written.documents:,} documents; give files that hold some")
     click.echo(f"{out}: {written.tokens:,} tokens in {written.documents:,} documents")

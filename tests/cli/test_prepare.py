@@ -2,6 +2,7 @@ import json
 
 from click.testing import CliRunner
 
+from modernbert.checkpoint.names import PACKAGED
 from modernbert.cli import main
 from modernbert.data.shards import TokenShards
 from modernbert.text.tokenizer import Tokenizer
@@ -53,3 +54,10 @@ def test_files_without_text_are_refused_and_whole_shards_are_verified(tmp_path):
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     broken = run("verify", tmp_path / "shards")
     assert broken.exit_code == 2 and "tokens-00000.npy is damaged: wanted sha256" in broken.stderr
+
+
+def test_shards_for_a_packaged_model_have_its_tokenizer(tmp_path):
+    (tmp_path / "owl.jsonl").write_text('{"text": "The owl and the pussy-cat went to sea."}\n')
+    run("tokens", tmp_path / "owl.jsonl", "--tokenizer", "tiny", "-o", tmp_path / "shards")
+    ids = TokenShards.open(tmp_path / "shards").document(0).tolist()
+    assert Tokenizer.load(PACKAGED / "tiny").decode(ids) == "The owl and the pussy-cat went to sea."
