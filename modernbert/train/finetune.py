@@ -47,6 +47,7 @@ from modernbert.train.distributed import World, join
 from modernbert.train.finetune_folder import RunLog, claim, digest, note
 from modernbert.train.finetune_result import FinetuneResult, Run
 from modernbert.train.optimizers import OptimizerConfig, OptimizerName, build_optimizers, set_learning_rates
+from modernbert.train.replay import Replayed, replays
 from modernbert.train.schedules import wsd
 
 
@@ -89,6 +90,9 @@ class FinetuneConfig:
     """Rank of the adapters; their output counts twice (alpha is 2 × rank)."""
     dropout: float = 0.1
     """Of attention's output, as ModernBERT was trained with, and before the classifier. The saved config keeps the model's own."""
+    replay: bool = True
+    """On a single GPU and for a small model, whether the steps of a shape that comes often are replayed as CUDA graphs: the same
+    computation without waiting for the host, and other draws of dropout."""
     evaluations: int = 1
     """Of the dev rows in each epoch."""
     patience: int | None = None
@@ -202,6 +206,9 @@ def train_once(job: Job, learning_rate: float, seed: int, start: nn.Module | Non
     )
     optimizers = build_optimizers(model, settings)
     parallel = world.parallel(model)
+    replayed = None
+    if config.replay and world.size == 1 and not config.recompute and replays(model, job.model_config, world.device):
+        replayed = Replayed(model, longest=max(len(row) for example in job.train for row in example.rows))
     log = RunLog(Path(config.out), learning_rate, seed, steps=job.steps, steps_per_epoch=job.steps_per_epoch, world=world)
     best: Run | None = None
     best_weights: dict[str, Tensor] = {}
@@ -217,10 +224,11 @@ def train_once(job: Job, learning_rate: float, seed: int, start: nn.Module | Non
             mine, share = examples[:1], 0.0
         groups = group_by_tokens([example.tokens for example in mine], config.micro_batch_tokens)
         model.train()
+        called = replayed if replayed is not None and len(groups) == 1 else parallel
         for number, group in enumerate(groups, start=1):
             part = [mine[i] for i in group]
             with world.without_sync(parallel) if number < len(groups) else contextlib.nullcontext():
-                loss = task.loss(parallel, pack_examples(part).to(world.device, non_blocking=True), part) * share
+                loss = task.loss(called, pack_examples(part).to(world.device, non_blocking=True), part) * share
                 loss.backward()
             log.add(loss.detach() / world.size)
         rate = wsd(
@@ -251,7 +259,7 @@ def train_once(job: Job, learning_rate: float, seed: int, start: nn.Module | Non
         if best is None or scores[task.metric] > best.scores[task.metric]:
             epoch, seconds = step / job.steps_per_epoch, time.perf_counter() - started
             best = Run(learning_rate=learning_rate, seed=seed, epoch=epoch, scores=scores, seconds=seconds)
-            best_weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+            best_weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
             worse = 0
         else:
             worse += 1
