@@ -217,13 +217,13 @@ def train_once(job: Job, learning_rate: float, seed: int, start: nn.Module | Non
     }
     worse = 0
 
+    model.train()
     for step, examples in enumerate(each_step(job, seed), start=1):
         share = world.size / sum(example.weight for example in examples)  # processes average gradients
         mine = examples[world.rank :: world.size]
         if not mine:  # every process must take part: one without examples repeats one that does not count
             mine, share = examples[:1], 0.0
         groups = group_by_tokens([example.tokens for example in mine], config.micro_batch_tokens)
-        model.train()
         called = replayed if replayed is not None and len(groups) == 1 else parallel
         for number, group in enumerate(groups, start=1):
             part = [mine[i] for i in group]
@@ -265,6 +265,7 @@ def train_once(job: Job, learning_rate: float, seed: int, start: nn.Module | Non
             worse += 1
         if step == job.steps or (config.patience is not None and worse > config.patience):
             break
+        model.train()
     log.close()
     assert best is not None, "the last step is always due"
     model.load_state_dict(best_weights)
