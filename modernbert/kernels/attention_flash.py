@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from modernbert.errors import HardwareError
-from modernbert.kernels.compiled import constant_in_graphs, generation_of
+from modernbert.kernels.compiled import constant_in_graphs, generation_of, runs_plain
 from modernbert.kernels.rope_packed import gradient_packed, rotate_packed
 
 WHOLE = -1
@@ -62,11 +62,11 @@ def attention_flash(
             f"{qkv_T3NH.device}. Use backend='banded', which runs everywhere"
         )
     reach = WHOLE if window is None else window  # both count keys on each side of the query, beside the query itself
-    return _forward(qkv_T3NH, cos_LK, sin_LK, pos_T, cu_seqlens, max_seqlen, reach)[0]
+    forward = _forward_now if runs_plain(qkv_T3NH) else _forward
+    return forward(qkv_T3NH, cos_LK, sin_LK, pos_T, cu_seqlens, max_seqlen, reach)[0]
 
 
-@torch.library.custom_op("modernbert::attention_flash", mutates_args=())
-def _forward(
+def _forward_now(
     qkv: Tensor, cos: Tensor, sin: Tensor, pos: Tensor, cu_seqlens: Tensor, max_seqlen: int, reach: int
 ) -> tuple[Tensor, Tensor]:
     """Values [T, N, H] and the logsumexp of each score row [N, T].
@@ -78,6 +78,9 @@ def _forward(
     # Asked here, so that no graph is compiled anew for longer rows.
     third = reach == WHOLE and max_seqlen >= FA3_FROM and fa3_runs_on(qkv)
     return (_third if third else _second)(qk[0], qk[1], qkv[:, 2], cu_seqlens, max_seqlen, reach)
+
+
+_forward = torch.library.custom_op("modernbert::attention_flash", _forward_now, mutates_args=())
 
 
 def _second(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_seqlen: int, reach: int) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from modernbert.errors import HardwareError
-from modernbert.kernels.compiled import HERE, triton_runs_on
+from modernbert.kernels.compiled import HERE, runs_plain, triton_runs_on
 
 if HERE:
     from modernbert.kernels import attention_window_triton as kernels
@@ -86,21 +86,21 @@ def attention_window(
     if not len(qkv_T3NH):
         return qkv_T3NH[:, 2]
     reach = max_seqlen if window is None else window
-    o_TNH, _ = _forward(qkv_T3NH, cos_LK, sin_LK, cu_seqlens, reach)
-    return o_TNH
+    forward = _forward_now if runs_plain(qkv_T3NH) else _forward
+    return forward(qkv_T3NH, cos_LK, sin_LK, cu_seqlens, reach)[0]
 
 
-# Operators of PyTorch's library: torch.compile takes them whole, without a break and without looking inside.
-
-
-@torch.library.custom_op("modernbert::attention_window", mutates_args=())
-def _forward(qkv: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: Tensor, reach: int) -> tuple[Tensor, Tensor]:
+def _forward_now(qkv: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: Tensor, reach: int) -> tuple[Tensor, Tensor]:
     """Values [T, N, H] and the logsumexp of each score row, base 2 [N, T]."""
     qkv, cos, sin = qkv.contiguous(), cos.contiguous(), sin.contiguous()
     tokens, _, heads, width = qkv.shape
     o, lse = qkv.new_empty(tokens, heads, width), qkv.new_empty(heads, tokens, dtype=torch.float32)
     launch("forward", (qkv, cos, sin, cu_seqlens, o, lse), reach)
     return o, lse
+
+
+# Operators of PyTorch's library: torch.compile takes them whole, without a break and without looking inside.
+_forward = torch.library.custom_op("modernbert::attention_window", _forward_now, mutates_args=())
 
 
 @torch.library.custom_op("modernbert::attention_window_backward", mutates_args=())

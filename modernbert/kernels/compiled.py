@@ -33,6 +33,11 @@ def generation_of(device: torch.device) -> int:
     return torch.cuda.get_device_capability(device)[0]
 
 
+def runs_plain(x: Tensor) -> bool:
+    """Whether a kernel may run on this tensor as a plain call: on a GPU, without a way back, and with no compiler looking on."""
+    return x.is_cuda and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
 def triton_runs_on(x: Tensor) -> bool:
     """Whether Triton compiles for this tensor's device (CUDA from Ampere, 8.0, on) and dtype, or interprets it."""
     if not HERE:

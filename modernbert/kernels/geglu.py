@@ -13,50 +13,33 @@ Source: Shazeer 2020 (arXiv 2002.05202); the first half is activated, with the e
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float8e4m3fn
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from modernbert.kernels.compiled import HERE, INTERPRETED, triton_runs_on
-from modernbert.kernels.linear_fp8 import quantize_rows_fp8
+from modernbert.kernels.compiled import HERE, INTERPRETED, runs_plain, triton_runs_on
 
 if HERE:
     from modernbert.kernels import geglu_triton as kernels
 
-ROWS, COLUMNS = (64, 256) if INTERPRETED else (4, 256)
-"""What one program makes."""
+TILES = {"forward": (8, 128), "backward": (4, 256)}
+"""Tokens and columns that one program makes; forward the best of eight choices (bench/results/encoder_h200_2026-11-27.md)."""
+if INTERPRETED:
+    TILES = dict.fromkeys(TILES, (64, 256))
 
 
 def geglu(u_TJ: Float[Tensor, "T J"]) -> Float[Tensor, "T I"]:
-    """The first half activated, times the second half.
+    """The first half activated, times the second half; in one pass on a GPU without gradients.
 
     >>> geglu(torch.tensor([[0.0, 100.0, 7.0, 2.0]]))
     tensor([[  0., 200.]])
     """
+    if runs_plain(u_TJ) and u_TJ.ndim == 2 and triton_runs_on(u_TJ):
+        h_TI = u_TJ.new_empty(len(u_TJ), u_TJ.shape[1] // 2)
+        _launch("forward", u_TJ, (u_TJ.contiguous(), h_TI))
+        return h_TI
     activated_TI, gate_TI = u_TJ.chunk(2, dim=-1)
     return F.gelu(activated_TI) * gate_TI
-
-
-def geglu_fp8(u_TJ: Float[Tensor, "T J"]) -> tuple[Float8e4m3fn[Tensor, "T I"], Float[Tensor, "T 1"]]:
-    """`quantize_rows_fp8(geglu(u))`; on a GPU in one pass, where `torch.compile` makes two of the row's largest and its quotients."""
-    return _geglu_fp8(u_TJ) if u_TJ.is_cuda and triton_runs_on(u_TJ) else quantize_rows_fp8(geglu(u_TJ))
-
-
-@torch.library.custom_op("modernbert::geglu_fp8", mutates_args=())
-def _geglu_fp8(u: Tensor) -> tuple[Tensor, Tensor]:
-    tokens, inside = len(u), u.shape[1] // 2
-    h, scale = u.new_empty(tokens, inside, dtype=torch.float8_e4m3fn), u.new_empty(tokens, 1, dtype=torch.float32)
-    if tokens:
-        columns = 1 << (inside - 1).bit_length()
-        with torch.cuda.device_of(u):
-            kernels.forward_fp8[(tokens,)](u.contiguous(), h, scale, tokens, inside, columns, num_warps=4)
-    return h, scale
-
-
-@_geglu_fp8.register_fake
-def _(u: Tensor) -> tuple[Tensor, Tensor]:
-    tokens, inside = u.shape[0], u.shape[1] // 2
-    return u.new_empty(tokens, inside, dtype=torch.float8_e4m3fn), u.new_empty(tokens, 1, dtype=torch.float32)
 
 
 def geglu_mlp_reference(
@@ -102,8 +85,9 @@ def _launch(name: str, u: Tensor, tensors: tuple[Tensor, ...]) -> None:
     tokens, inside = len(u), u.shape[1] // 2
     if not tokens:
         return
+    rows, columns = TILES[name]
     with torch.cuda.device_of(u):
-        getattr(kernels, name)[(-(-tokens // ROWS), -(-inside // COLUMNS))](*tensors, tokens, inside, ROWS, COLUMNS, num_warps=4)
+        getattr(kernels, name)[(-(-tokens // rows), -(-inside // columns))](*tensors, tokens, inside, rows, columns, num_warps=4)
 
 
 @_mlp.register_fake

@@ -42,17 +42,6 @@ def forward(u_TJ, h_TI, tokens, I: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl
 
 @triton.jit(do_not_specialize=SIZES)
 @no_type_check
-def forward_fp8(u_TJ, h_TI, scale_T, tokens, I: tl.constexpr, COLUMNS: tl.constexpr):
-    """One token's product in e4m3 and its scale: `linear_fp8.quantize_rows_fp8` of `forward`, whose result never leaves the program."""
-    a_1C, g_1C, _, inside_1C, there_1C = _halves(u_TJ, tokens, I, 1, COLUMNS)
-    h_1C = (a_1C * _below(a_1C) * g_1C).to(u_TJ.dtype.element_ty).to(tl.float32)
-    scale = tl.maximum(tl.max(tl.abs(h_1C)), 1e-30) / 448.0
-    tl.store(h_TI + inside_1C, (h_1C / scale).to(tl.float8e4nv), mask=there_1C)
-    tl.store(scale_T + tl.program_id(0), scale)
-
-
-@triton.jit(do_not_specialize=SIZES)
-@no_type_check
 def backward(u_TJ, dh_TI, h_TI, du_TJ, tokens, I: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Gradient of both halves; and the product once more, which the weights behind it need, so that it need not be kept."""
     a_RC, g_RC, at_RC, inside_RC, there_RC = _halves(u_TJ, tokens, I, ROWS, COLUMNS)

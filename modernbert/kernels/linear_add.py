@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from modernbert.kernels.compiled import runs_plain
+
 
 def linear_add_reference(
     residual_TD: Float[Tensor, "T D"], x_TI: Float[Tensor, "T I"], weight_DI: Float[Tensor, "D I"]
@@ -29,6 +31,8 @@ def linear_add(
     residual_TD: Float[Tensor, "T D"], x_TI: Float[Tensor, "T I"], weight_DI: Float[Tensor, "D I"]
 ) -> Float[Tensor, "T D"]:
     """What the reference defines, written over `residual_TD`; summed in float32 before the one rounding."""
+    if runs_plain(residual_TD):
+        return torch.addmm(residual_TD, x_TI, weight_DI.T, out=residual_TD)
     _linear_add(residual_TD, x_TI, weight_DI)
     return residual_TD
 

@@ -3,7 +3,7 @@
     x ≈ x_scale · x_e4m3        w ≈ w_scale · w_e4m3        y = x_scale · w_scale · (x_e4m3 · w_e4m3ᵀ)
 
 The largest magnitude of a row becomes 448, the largest of e4m3 (4 bits of exponent, 3 of mantissa). A token is quantised as it comes, so
-that neither its batch nor any calibration changes it; `torch.compile` fuses that with the norm or GeGLU before it.
+that neither its batch nor any calibration changes it; `norm.norm_fp8` does it in the norm's own pass.
 
 T tokens · I inputs · O outputs.
 
@@ -70,7 +70,7 @@ def product_fp8(
 ) -> Float[Tensor, "T O"]:
     """The product of quantised rows; in bfloat16 from a GPU that has it, else in float32.
 
-    The tensor cores sum with 14 bits of mantissa (`use_fast_accum`): up to 20 % faster, and with 1,152 summands far below what
+    The tensor cores sum with 14 bits of mantissa (`use_fast_accum`): up to 20 % faster, and with 1,024 summands far below what
     rounding to 3 bits costs.
     """
     if not fp8_runs_on(x_TI.device):

@@ -7,44 +7,36 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from modernbert.errors import HardwareError
-from modernbert.kernels.geglu import geglu_fp8
-from modernbert.kernels.linear_fp8 import fp8_runs_on, linear_fp8, product_fp8, quantize_rows_fp8
-from modernbert.model.encoder import MLP, Encoder, EncoderLayer
+from modernbert.kernels.linear_fp8 import fp8_runs_on, product_fp8, quantize_rows_fp8
+from modernbert.kernels.norm import norm_fp8
+from modernbert.model.encoder import Encoder, EncoderLayer
+from modernbert.model.layers import LayerNorm
 
 
-class Fp8Linear(nn.Module):
-    """A Linear layer without bias, for inference: weights in e4m3 with a scale for each output, tokens quantised as they come."""
+class Fp8NormLinear(nn.Module):
+    """A norm and the Linear without bias that reads it, for inference: weights in e4m3 with a scale for each output, tokens quantised as
+    they leave the norm."""
 
     weight_OI: Tensor
     scale_O1: Tensor
 
-    def __init__(self, weight_OI: Float[Tensor, "O I"]) -> None:
+    def __init__(self, norm: LayerNorm, weight_OI: Float[Tensor, "O I"]) -> None:
         super().__init__()
+        self.norm = norm
         weight_e4m3_OI, scale_O1 = quantize_rows_fp8(weight_OI.detach())
         self.register_buffer("weight_OI", weight_e4m3_OI)
         self.register_buffer("scale_O1", scale_O1)
 
     def forward(self, x_TI: Float[Tensor, "T I"]) -> Float[Tensor, "T O"]:
-        return linear_fp8(x_TI, self.weight_OI, self.scale_O1)
-
-
-class Fp8MLP(nn.Module):
-    """An MLP for inference in fp8: GeGLU gives what the second product reads."""
-
-    def __init__(self, mlp: MLP) -> None:
-        super().__init__()
-        self.Wi, self.Wo = Fp8Linear(mlp.Wi.weight), Fp8Linear(mlp.Wo.weight)
-
-    def forward(self, onto_TD: Float[Tensor, "T D"], x_TD: Float[Tensor, "T D"]) -> Float[Tensor, "T D"]:
-        """onto + mlp(x)."""
-        return onto_TD + product_fp8(*geglu_fp8(self.Wi(x_TD)), self.Wo.weight_OI, self.Wo.scale_O1).to(onto_TD.dtype)
+        quantised = norm_fp8(x_TI, self.norm.weight.to(x_TI.dtype), self.norm.eps)
+        return product_fp8(*quantised, self.weight_OI, self.scale_O1).to(x_TI.dtype)
 
 
 def quantize_fp8(model: nn.Module) -> list[str]:
-    """Replaces `Wqkv` and the MLP of every layer in place; all else stays as it is.
+    """Replaces the products that read a norm's output, `Wqkv` and `Wi`, in place; all else stays as it is.
 
-    Attention's `Wo` stays: it is the smallest, sums onto the residual for nothing in 16 bits, and has no step before it that
-    quantisation could share; without it pooled vectors of a trained model keep a cosine of 0.9995, with it 0.9994.
+    Both `Wo` stay: in 16 bits they sum onto the residual for nothing, which takes as long as fp8 would gain. So does the first `Wqkv`,
+    which reads the embedding. A text's vector then keeps a cosine of 0.999 to bfloat16's at least (bench/results/fp8_2026-11-27.md).
 
     Args:
         model: in eval mode, in bfloat16, on its device.
@@ -67,6 +59,9 @@ def replace_linears(encoder: Encoder) -> list[str]:
     """As `quantize_fp8`, on any device; slow without such products."""
     for layer in encoder.layers:
         assert isinstance(layer, EncoderLayer)
-        layer.attn.Wqkv = Fp8Linear(layer.attn.Wqkv.weight)  # type: ignore[assignment]
-        layer.mlp = Fp8MLP(layer.mlp)  # type: ignore[assignment]
-    return [name for name, module in encoder.layers.named_modules(prefix="layers") if type(module) is Fp8Linear]
+        if isinstance(layer.attn_norm, LayerNorm):
+            layer.attn.Wqkv = Fp8NormLinear(layer.attn_norm, layer.attn.Wqkv.weight)  # type: ignore[assignment]
+            layer.attn_norm = nn.Identity()
+        layer.mlp.Wi = Fp8NormLinear(layer.mlp_norm, layer.mlp.Wi.weight)  # type: ignore[assignment]
+        layer.mlp_norm = nn.Identity()  # type: ignore[assignment]
+    return [name for name, module in encoder.layers.named_modules(prefix="layers") if type(module) is Fp8NormLinear]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modernbert.kernels.linear_add import linear_add, linear_add_pays
+from modernbert.kernels.norm import norm, norm_pays
 
 
 class Linear(nn.Linear):
@@ -23,6 +24,8 @@ class LayerNorm(nn.LayerNorm):
         super().__init__(width, eps=eps, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if norm_pays(x):
+            return norm(x, self.weight, self.eps)
         return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), None, self.eps)
 
 
