@@ -184,7 +184,9 @@ def _inputs(lengths: list[int], dtype: torch.dtype, device: torch.device) -> tup
     batch = pack([[0] * length for length in lengths]).to(device)
     qkv_T3NH = torch.randn(sum(lengths), 3, HEADS, HEAD_DIM, device=device, dtype=dtype, requires_grad=True)
     do_TNH = torch.randn(sum(lengths), HEADS, HEAD_DIM, device=device, dtype=dtype)
-    return batch, qkv_T3NH, do_TNH, rotary_tables(batch.max_seqlen, HEAD_DIM, 10_000.0, device)
+    cos_LK, sin_LK = rotary_tables(batch.max_seqlen, HEAD_DIM, 10_000.0, device)
+    halves = qkv_T3NH.is_cuda and dtype != torch.float32  # as the encoder has them
+    return batch, qkv_T3NH, do_TNH, (cos_LK.half(), sin_LK.half()) if halves else (cos_LK, sin_LK)
 
 
 def _milliseconds(call: Callable[[], object], *, device: torch.device, repeats: int) -> dict[str, Any]:

@@ -64,6 +64,8 @@ def random_case(lengths, heads, width, device, dtype=torch.float32):
 def output_and_gradient(backend, lengths, window, qkv_T3NH, do_TNH):
     batch = pack([[0] * length for length in lengths]).to(qkv_T3NH.device)
     tables = exact_tables(max(lengths), qkv_T3NH.shape[-1], qkv_T3NH.device)
+    if backend == "window" and qkv_T3NH.dtype == torch.float16:  # as the encoder gives them to 16 bits
+        tables = tuple(table_LK.half() for table_LK in tables)
     o_TNH = attention(qkv_T3NH, *tables, batch.pos_T, batch.cu_seqlens, batch.max_seqlen, window, backend)
     return o_TNH, torch.autograd.grad(o_TNH, qkv_T3NH, do_TNH)[0]
 

@@ -35,6 +35,23 @@ def test_turning_in_one_pass_and_its_gradient_are_those_of_the_definition(device
     torch.testing.assert_close(found_T3NH, wanted_T3NH, atol=TOLERANCE[dtype], rtol=0)
 
 
+@pytest.mark.parametrize(("device", "dtype"), [one for one in DEVICES if one.values[1] != torch.float32])
+def test_tables_of_16_bits_change_less_than_rounding_does(device, dtype):
+    tables = rotary_tables(50, 64, 10_000.0, device)
+    halves = [table_LK.half() for table_LK in tables]
+    pos_T = torch.randint(50, (70,), dtype=torch.int32, device=device)
+    qkv_T3NH = torch.randn(70, 3, 2, 64).to(device, dtype)
+    exact_2TNH = rotate_packed_reference(qkv_T3NH.float(), *tables, pos_T)
+    errors = [(rotate_packed(qkv_T3NH, *given, pos_T).float() - exact_2TNH).norm() for given in (tables, halves)]
+    assert errors[1] <= 1.5 * errors[0]
+    torch.testing.assert_close(
+        gradient_packed(*rotate_packed(qkv_T3NH, *halves, pos_T), qkv_T3NH[:, 2], *halves, pos_T),
+        qkv_T3NH,
+        atol=2 * TOLERANCE[dtype],
+        rtol=0,
+    )
+
+
 def test_no_tokens_turn_to_none():
     tables = rotary_tables(1, 64, 10_000.0)
     pos_T = torch.empty(0, dtype=torch.int32)
