@@ -12,7 +12,7 @@ CPU_TOKENS = 1024
 core 512 and 1,024 are even, and 2,048 took a tenth longer in one run of two (dev/LOG.md)."""
 
 
-def group_by_tokens(lengths: Sequence[int], budget: int) -> list[list[int]]:
+def group_by_tokens(lengths: Sequence[int], budget: int, apart: int = 0) -> list[list[int]]:
     """Cuts rows into groups of at most `budget` tokens; a longer row is a group of its own.
 
     Longest first: what does not fit into memory fails at once, and rows of one length share a group.
@@ -20,17 +20,20 @@ def group_by_tokens(lengths: Sequence[int], budget: int) -> list[list[int]]:
     Args:
         lengths: tokens of each row.
         budget: tokens of a group.
+        apart: rows of at most so many tokens do not share a group with longer ones.
 
     Returns:
         Numbers of the rows, each of them in exactly one group.
 
     >>> group_by_tokens([3, 9, 4, 1, 2], budget=6)
     [[1], [2], [0, 4, 3]]
+    >>> group_by_tokens([3, 9, 4, 1, 2], budget=20, apart=3)
+    [[1, 2], [0, 4, 3]]
     """
     groups: list[list[int]] = []
     room = 0
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if not groups or lengths[row] > room:
+        if not groups or lengths[row] > room or lengths[row] <= apart < lengths[groups[-1][0]]:
             groups.append([])
             room = budget
         groups[-1].append(row)
@@ -38,17 +41,17 @@ def group_by_tokens(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return groups
 
 
-def each_group(lengths: Sequence[int], budget: int, doing: str) -> Iterator[list[int]]:
+def each_group(lengths: Sequence[int], budget: int, doing: str, apart: int = 0) -> Iterator[list[int]]:
     """Yields the groups of `group_by_tokens`, behind a progress bar once a second has passed; quiet off a terminal."""
     bar = tqdm(total=sum(lengths), desc=doing, unit=" tokens", unit_scale=True, delay=1, leave=False, disable=None)
     with bar:
-        for group in group_by_tokens(lengths, budget):
+        for group in group_by_tokens(lengths, budget, apart):
             yield group
             bar.update(sum(lengths[row] for row in group))
 
 
 def grouped_as_they_come(
-    chunks: Iterable[Sequence[Sequence[int]]], total: int, budget: int, doing: str
+    chunks: Iterable[Sequence[Sequence[int]]], total: int, budget: int, doing: str, apart: int = 0
 ) -> Iterator[tuple[list[int], list[Sequence[int]]]]:
     """Yields groups of rows that come in chunks, behind a progress bar. What does not fill a group waits for the next chunk.
 
@@ -57,6 +60,7 @@ def grouped_as_they_come(
         total: rows in all chunks.
         budget: tokens of a group.
         doing: name of the progress bar.
+        apart: as in `group_by_tokens`.
 
     Returns:
         Numbers of the rows, counted over all chunks, and the rows.
@@ -70,9 +74,11 @@ def grouped_as_they_come(
         for rows in chunks:
             waiting += enumerate(rows, seen)
             seen += len(rows)
-            groups = group_by_tokens([len(row) for _, row in waiting], budget)
-            kept = groups.pop() if groups and seen < total else []
+            groups = group_by_tokens([len(row) for _, row in waiting], budget, apart)
+            last = {len(waiting[group[0]][1]) <= apart: group for group in groups}  # of each kind, perhaps not full
+            kept = list(last.values()) if seen < total else []
             for group in groups:
-                yield [waiting[i][0] for i in group], [waiting[i][1] for i in group]
-                bar.update(len(group))
-            waiting = [waiting[i] for i in kept]
+                if group not in kept:
+                    yield [waiting[i][0] for i in group], [waiting[i][1] for i in group]
+                    bar.update(len(group))
+            waiting = [waiting[i] for group in kept for i in group]

@@ -3,11 +3,13 @@
 T tokens in the batch · B rows · D hidden · C classes.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from modernbert.batch import Batch, pack
@@ -16,6 +18,7 @@ from modernbert.config import Pooling
 from modernbert.engine.batching import BATCH_TOKENS, CPU_TOKENS, each_group, grouped_as_they_come
 from modernbert.engine.stream import FILLING, GRAPH_TOKENS, Stream
 from modernbert.errors import CheckpointError
+from modernbert.kernels.attention import SHORT
 from modernbert.model.encoder import Encoder
 from modernbert.model.heads import (
     Classifier,
@@ -43,6 +46,9 @@ HEADS: dict[type[nn.Module], str] = {
 INVARIANT_TOKENS = 16_384
 """Tokens of every batch on a GPU, where results must not depend on it: products come near their best speed."""
 
+PIECE = 64
+"""Tokens of a row that are added one after the other, where the order must not depend on the batch."""
+
 
 class Runner:
     """A model where it shall run, with its tokenizer. The engine's tasks are functions over it."""
@@ -67,24 +73,28 @@ class Runner:
         """Longest row in tokens, special tokens included."""
         self.batch_invariant = batch_invariant
         least = INVARIANT_TOKENS if self.device.type == "cuda" else 0
-        fixed = (max(least, self.limit + FILLING), max(self.limit, FILLING)) if batch_invariant else None
-        self.stream = Stream(self.device, fixed=fixed)
+        bounds = tuple(sorted({SHORT, max(self.limit, SHORT)}))  # short rows have kernels of their own
+        self.stream = Stream(self.device, fixed=(max(least, self.limit + FILLING), bounds) if batch_invariant else None)
+        self._apart = SHORT if batch_invariant else 0
         self._streams = batch_invariant or (compile and self.device.type == "cuda")
-        self._compiled = torch.compile(encoder, dynamic=True) if compile else None
+        self._compiles = compile
 
     def encode(self, batch: Batch) -> Tensor:
         """Hidden states, one a token."""
-        if self._compiled is None or (len(batch.ids_T) <= GRAPH_TOKENS and not self.batch_invariant):
+        if not self._compiles or (len(batch.ids_T) <= GRAPH_TOKENS and not self.batch_invariant):
             return self.encoder(batch)
         return self._compiled(batch)
 
+    @functools.cached_property
+    def _compiled(self) -> Callable[..., Tensor]:
+        """Made when the first large batch comes: importing the compiler takes seconds."""
+        return torch.compile(self.encoder, dynamic=True)
+
     def pool(self, x_TD: Tensor, batch: Batch, pooling: Pooling) -> Tensor:
-        """`heads.pool`; on a GPU its sums are of no certain order, so `batch_invariant` adds a row up from its first token on."""
+        """`heads.pool`; on a GPU its sums are of no certain order, which `batch_invariant` must have."""
         if pooling == "cls" or not self.batch_invariant:
             return pool(x_TD, batch, pooling)
-        lengths_B = batch.cu_seqlens.diff().long()
-        sums_BD = torch.segment_reduce(x_TD.float(), "sum", lengths=lengths_B, unsafe=True)
-        return (sums_BD / lengths_B[:, None]).to(x_TD.dtype)
+        return mean_in_order(x_TD, batch)
 
     def head(self, wanted: type[M], task: str) -> M:
         """The model, if it has the head that a task needs.
@@ -101,7 +111,7 @@ class Runner:
 
     def groups(self, rows: Sequence[Sequence[int]], doing: str, batch_tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
         """Numbers of the rows that go through the model together: at most `batch_tokens`, and on a CPU at most `CPU_TOKENS`."""
-        return each_group([len(row) for row in rows], self._budget(batch_tokens), doing)
+        return each_group([len(row) for row in rows], self._budget(batch_tokens), doing, self._apart)
 
     def _budget(self, batch_tokens: int) -> int:
         budget = min(batch_tokens, CPU_TOKENS) if self.device.type == "cpu" else batch_tokens
@@ -169,7 +179,7 @@ class Runner:
             total: how many there are in all of them.
         """
         found: np.ndarray | None = None
-        groups = grouped_as_they_come(chunks, total, self._budget(batch_tokens), doing)
+        groups = grouped_as_they_come(chunks, total, self._budget(batch_tokens), doing, self._apart)
         for group, _, x_BD in self._each(groups, compute, key):
             if found is None:
                 found = np.empty((total, x_BD.shape[-1]), dtype=np.float32)
@@ -215,6 +225,26 @@ class Runner:
         return self.per_token(
             rows, lambda batch: model.classifier(model.head(self.encode(batch)).float()), task, key="token_logits"
         )
+
+
+def mean_in_order(x_TD: Float[Tensor, "T D"], batch: Batch) -> Float[Tensor, "B D"]:
+    """Each row's mean, the same bits wherever the row lies: it is added in pieces of `PIECE` tokens from its start on, then the pieces.
+
+    Row b owns the pieces from cu_seqlens[b] // PIECE + b on, which are enough, and whose count takes no look at the device; those behind
+    the row's end are empty. In one piece, a batch would wait for 8,192 sums one after the other.
+
+    P pieces.
+    """
+    begins_B1 = batch.cu_seqlens.long()
+    first_B1 = begins_B1 // PIECE + torch.arange(len(begins_B1), device=x_TD.device)
+    pieces = len(x_TD) // PIECE + batch.rows
+    piece_P = torch.arange(pieces, device=x_TD.device)
+    row_P = torch.bucketize(piece_P, first_B1[1:], right=True)
+    begin_P = begins_B1[row_P] + PIECE * (piece_P - first_B1[row_P])
+    lengths_P = (begins_B1[row_P + 1] - begin_P).clamp(0, PIECE)
+    sums_PD = torch.segment_reduce(x_TD.float(), "sum", lengths=lengths_P, unsafe=True)
+    sums_BD = torch.segment_reduce(sums_PD, "sum", lengths=first_B1.diff(), unsafe=True)
+    return (sums_BD / begins_B1.diff()[:, None]).to(x_TD.dtype)
 
 
 def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:

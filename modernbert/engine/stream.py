@@ -35,6 +35,9 @@ USES_BEFORE_CAPTURE = 2
 
 Compute = Callable[[Batch], Tensor]
 
+Fixed = tuple[int, tuple[int, ...]]
+"""Tokens of every batch, and bounds of its longest row, rising."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shape:
@@ -45,12 +48,13 @@ class Shape:
     max_seqlen: int
 
 
-def shape_of(lengths: Sequence[int], fixed: tuple[int, int] | None = None) -> Shape:
+def shape_of(lengths: Sequence[int], fixed: Fixed | None = None) -> Shape:
     """The shape that rows are padded to. One token of filling at least, so that no row begins at the end of the batch.
 
     Args:
         lengths: tokens of each row.
-        fixed: tokens of every batch and the length of its longest row, where results must not depend on them: they choose kernels.
+        fixed: tokens of every batch and bounds of its longest row, the least of which that holds is taken, where results must not depend
+            on the batch: they choose kernels.
 
     >>> shape_of([16])
     Shape(tokens=32, rows=9, max_seqlen=32)
@@ -60,7 +64,7 @@ def shape_of(lengths: Sequence[int], fixed: tuple[int, int] | None = None) -> Sh
     real = sum(lengths) + 1
     if fixed is not None:
         assert real <= fixed[0]
-        assert max(lengths) <= fixed[1]
+        assert max(lengths) <= fixed[1][-1]
         tokens = fixed[0]
     elif real <= GRAPH_TOKENS:
         tokens = max(32, 1 << (real - 1).bit_length())
@@ -69,7 +73,7 @@ def shape_of(lengths: Sequence[int], fixed: tuple[int, int] | None = None) -> Sh
     filling = -(-(tokens - sum(lengths)) // FILLING)
     rows = -(-(len(lengths) + filling) // ROW_STEP) * ROW_STEP  # cuDNN plans its attention anew for each count of rows
     if fixed is not None:
-        longest = fixed[1]
+        longest = next(bound for bound in fixed[1] if max(lengths) <= bound)
     elif tokens <= GRAPH_TOKENS:
         rows = max(len(lengths) + filling, tokens // 4 + 1)  # enough for rows of 4 tokens; more is another shape
         longest = tokens
@@ -114,7 +118,7 @@ def batch_of(given: Tensor, shape: Shape) -> Batch:
 class Stream:
     """Runs batches on one device. Graphs are kept by what they compute and by shape."""
 
-    def __init__(self, device: torch.device, *, fixed: tuple[int, int] | None = None) -> None:
+    def __init__(self, device: torch.device, *, fixed: Fixed | None = None) -> None:
         self.device = device
         self.fixed = fixed
         self._pinned = device.type == "cuda"

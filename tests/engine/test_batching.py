@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from modernbert.batch import pack, unpack
-from modernbert.engine.batching import CPU_TOKENS, each_group, group_by_tokens
+from modernbert.engine.batching import CPU_TOKENS, each_group, group_by_tokens, grouped_as_they_come
 from modernbert.engine.engine import load
 
 
@@ -20,6 +20,18 @@ def test_every_row_is_in_exactly_one_group_and_no_group_of_several_exceeds_the_b
 def test_the_budget_is_used():
     lengths = [random.randint(2, 200) for _ in range(2000)]
     assert len(group_by_tokens(lengths, 4096)) <= 1.05 * sum(lengths) / 4096 + 1
+
+
+def test_short_rows_and_long_ones_that_come_in_chunks_never_share_a_group_and_fill_their_own():
+    chunks = [[[random.choice([1, 7, 60, 400])] * random.choice([3, 40, 90, 300]) for _ in range(50)] for _ in range(6)]
+    groups = list(grouped_as_they_come(chunks, 300, 1000, "work", 90))
+    assert sorted(i for numbers, _ in groups for i in numbers) == list(range(300))
+    rows = [row for chunk in chunks for row in chunk]
+    assert all(given == [rows[i] for i in numbers] for numbers, given in groups)
+    assert {len({len(row) <= 90 for row in given}) for _, given in groups} == {1}
+    for short in (True, False):
+        sizes = [sum(map(len, given)) for _, given in groups if (len(given[0]) <= 90) == short]
+        assert sum(size < 1000 - 300 for size in sizes) <= 1  # but for the last one, there is no room for another row
 
 
 def test_no_rows_make_no_groups():
