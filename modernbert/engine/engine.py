@@ -51,7 +51,7 @@ def load(
         dtype: "float32", "bfloat16", "float16", "int8" or "fp8", or the same of torch; None is bfloat16 on a GPU or CPU that
             computes in it natively, float32 elsewhere. int8 makes the encoder's weights a quarter as large and its products faster;
             layers that lose too much in it stay in float32 (`engine.quantized`), and all do, with a warning, on a CPU where int8 is
-            the slower one. fp8 is for NVIDIA's GPUs from Ada on: the encoder's large products in 8-bit floats, the rest in bfloat16.
+            the slower one. fp8 is for NVIDIA's GPUs from Ada on: the products behind norms in 8-bit floats, the rest in bfloat16.
         compile: run large batches through `torch.compile`, after a minute once for each machine and model (then it is kept on disk):
             on a GPU less work for the host, for which batches of 8,192 tokens wait; from 32,768 on they run as fast without it. On a
             GPU, too, small batches run as CUDA graphs, and no batch waits for the one before.

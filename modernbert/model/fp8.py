@@ -36,7 +36,7 @@ def quantize_fp8(model: nn.Module) -> list[str]:
     """Replaces the products that read a norm's output, `Wqkv` and `Wi`, in place; all else stays as it is.
 
     Both `Wo` stay: in 16 bits they sum onto the residual for nothing, which takes as long as fp8 would gain. So does the first `Wqkv`,
-    which reads the embedding. A text's vector then keeps a cosine of 0.999 to bfloat16's at least (bench/results/fp8_2026-11-27.md).
+    which reads the embedding. A text's vector keeps a cosine of 0.999 to bfloat16's at least (bench/results/encoder_h200_2026-11-27.md).
 
     Args:
         model: in eval mode, in bfloat16, on its device.
