@@ -129,15 +129,15 @@ def named(places: Sequence[str]) -> Iterator[None]:
     """Names the places of texts in what the engine says of them, and prints its warnings as lines on standard error."""
 
     def in_words(message: object) -> str:
-        words = str(message).replace("truncate=True", "--truncate")
+        words = str(message).replace("truncate=True", "--truncate").replace("prompt=…", "--prompt")
         return re.sub(r"\b(?:text|context|question) (\d+)\b", lambda found: _place(places, found), words)
 
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
             yield
-        except TextError as error:
-            raise TextError(in_words(error)) from None
+        except (TextError, ConfigError) as error:
+            raise type(error)(in_words(error)) from None
     for warning in said:
         click.echo(f"modernbert: {in_words(warning.message)}", err=True)
 

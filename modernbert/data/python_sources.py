@@ -64,6 +64,8 @@ def python_documents(packages: Sequence[str], paths: Sequence[str] | None = None
 
 def _package(package: str, paths: Sequence[str] | None) -> tuple[str, str, list[tuple[str, Path]]]:
     found = next(iter(distributions(name=package, path=list(sys.path if paths is None else paths))), None)
+    if found is None and package in sys.stdlib_module_names:
+        raise DataError(f"{package!r} is a module of the standard library; name {STANDARD_LIBRARY!r} for all of that")
     if found is None:
         raise DataError(f"package {package!r} is not installed; run: pip install {package}")
     if found.files is None:

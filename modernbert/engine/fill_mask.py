@@ -21,7 +21,7 @@ def fill_mask(runner: Runner, text: Any, top_k: int) -> list[Any]:
     check_top_k(top_k, runner.config.vocab_size)
     runner.head(MaskedLM, "fill_mask")
     mask_id = runner.tokenizer.mask_id
-    rows = rows_of(runner.tokenizer, text, limit=runner.limit)
+    rows = rows_of(runner.tokenizer, text, limit=runner.limit, truncate=None)
     check_masks(runner.tokenizer, rows, alone=isinstance(text, str))
     answers: list[Any] = [None] * len(rows)
     for group in runner.groups(rows, "fill_mask"):

@@ -95,7 +95,7 @@ class Model:
 def _fill_mask(model: Model, text: Any, top_k: int) -> list[Any]:
     check_top_k(top_k, model.width("logits"))
     tokenizer = model.tokenizer
-    rows = rows_of(tokenizer, text, limit=model.config.max_position_embeddings)
+    rows = rows_of(tokenizer, text, limit=model.config.max_position_embeddings, truncate=None)
     check_masks(tokenizer, rows, alone=isinstance(text, str))
     answers: list[Any] = [None] * len(rows)
     for group, logits_BLV in model.run("logits", rows):

@@ -30,14 +30,14 @@ def list_of(texts: Any) -> list[Any]:
     return [texts] if isinstance(texts, str) else list(texts)
 
 
-def rows_of(tokenizer: Tokenizer, texts: Any, *, limit: int, truncate: bool = False) -> list[list[int]]:
+def rows_of(tokenizer: Tokenizer, texts: Any, *, limit: int, truncate: bool | None = False) -> list[list[int]]:
     """Token ids of each text, none longer than the model reads.
 
     Args:
         tokenizer: the model's.
         texts: a text, or several.
         limit: tokens of the longest row that the model reads, or that its folder wants.
-        truncate: cut longer texts at their end and warn, in place of the error.
+        truncate: cut longer texts at their end and warn, in place of the error; None where the caller has no such choice to offer.
 
     Raises:
         TextError: a text is too long for the model or is not valid Unicode; says which.
@@ -108,13 +108,13 @@ def prompted(
     return (items[0] if isinstance(texts, str) else items), skip
 
 
-def report(too_long: Mapping[int, int], limit: int, truncate: bool, *, alone: bool) -> None:
+def report(too_long: Mapping[int, int], limit: int, truncate: bool | None, *, alone: bool) -> None:
     """Says which texts are too long: as a warning with what they lose, or as an error.
 
     Args:
         too_long: tokens of each text that has more than `limit`, by its number.
         limit: tokens that the model reads.
-        truncate: whether they are cut.
+        truncate: whether they are cut; None where that is not on offer.
         alone: there is but one text, so it needs no number.
 
     Raises:
@@ -123,8 +123,8 @@ def report(too_long: Mapping[int, int], limit: int, truncate: bool, *, alone: bo
     if not truncate:
         number, length = next(iter(too_long.items()))
         raise TextError(
-            f"{name(number, alone)} has {length:,} tokens and the model reads at most {limit:,}; cut or split it, "
-            "or pass truncate=True"
+            f"{name(number, alone)} has {length:,} tokens and the model reads at most {limit:,}; cut or split it"
+            + ("" if truncate is None else ", or pass truncate=True")
         )
     shown = ", ".join(f"{name(number, alone)} lost {length - limit:,}" for number, length in list(too_long.items())[:10])
     more = f" and {len(too_long) - 10:,} texts more were cut" if len(too_long) > 10 else ""

@@ -80,6 +80,8 @@ def test_the_licence_is_what_the_metadata_says(tmp_path, metadata, licence):
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path):
+    with pytest.raises(DataError, match=r"^'json' is a module of the standard library; name 'python' for all of that$"):
+        list(python_documents(["json"]))
     with pytest.raises(DataError, match="package 'absent' is not installed; run: pip install absent"):
         list(python_documents(["absent"], [str(tmp_path)]))
 

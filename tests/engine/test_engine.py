@@ -119,7 +119,7 @@ def test_a_text_of_exactly_8192_tokens_is_read_and_one_more_is_refused(engine):
         TextError, match=r"^text 1 has 8,193 tokens and the model reads at most 8,192; cut or split it, or pass truncate=True$"
     ):
         engine.embed(["fine", " a" * 8191])
-    with pytest.raises(TextError, match=r"^the text has 8,193 tokens"):
+    with pytest.raises(TextError, match=r"^the text has 8,193 tokens .*; cut or split it$"):
         engine.fill_mask("[MASK]" + " a" * 8190)
 
 
