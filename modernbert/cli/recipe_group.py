@@ -43,7 +43,9 @@ class RecipeCommand(click.Command):
     def __init__(self, name: str, module: str, help: str, run: Callable[..., None], params: list[click.Parameter]) -> None:
         self.module, self.run_config = module, run
         settings = click.Argument(["settings"], metavar="[KEY=VALUE]...", nargs=-1)
-        super().__init__(name, params=[*params, settings], callback=self.run, help=help)
+        super().__init__(
+            name, params=[*params, settings], callback=self.run, help=help, short_help=" ".join(help.partition("\n\n")[0].split())
+        )
 
     def recipe(self) -> Any:
         """The config; the recipe's module is imported for it."""
