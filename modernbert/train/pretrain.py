@@ -73,7 +73,7 @@ def pretrain(config: PretrainConfig) -> Path:
 
     run = Path(config.out)
     alone = alone_in(run, TrainingError) if world.leads else contextlib.nullcontext()
-    with alone, repeatable(config.deterministic), keeping_less(config.compile and config.norms_again):
+    with alone, repeatable(config.deterministic), compiling(config):
         if world.leads:
             claim(run, settings(config), FREE)
         train(config, shards, held_out, tokenizer, world, run)
@@ -118,8 +118,7 @@ def train(
             batches = iter(loader(config, shards, index, progress, world))
             while progress.phase_tokens < phase.tokens:
                 checkpoints.check()
-                if turn(model, phase, progress.phase_tokens, before) or progress.phase_tokens == 0:
-                    compile_anew(config)
+                turn(model, phase, progress.phase_tokens, before)
                 count = micro_batches_after(
                     progress.phase_tokens, warmup_tokens=phase.batch_warmup_tokens, largest=config.micro_batches
                 )
@@ -176,28 +175,34 @@ def share_out(loss_of: MaskedLMLoss, config: PretrainConfig, world: World) -> nn
     layers = loss_of.model.model.layers
     if not config.shard_weights:
         if config.compile:
-            loss_of.compile()
+            loss_of.compile(dynamic=False)
         return world.parallel(loss_of)
     if config.compile:  # layer by layer: between them weights are gathered, which no graph can hold
         for layer in layers:
-            layer.compile()
+            layer.compile(dynamic=False)
     return world.shard(loss_of, layers)
 
 
 @contextlib.contextmanager
-def keeping_less(wanted: bool) -> Iterator[None]:
-    """A block in which, if so wanted, the compiler may make again on the way back what a product reads there: the outputs of norms."""
-    if not wanted:
+def compiling(config: PretrainConfig) -> Iterator[None]:
+    """A block with the compiler's settings of a run.
+
+    Each length, mask rate and base of the rotary frequencies has a graph of fixed sizes, kept for phases that come back to them; PyTorch
+    would give up after eight. With `norms_again` the way back may make again what a product reads there: the outputs of norms.
+    """
+    if not config.compile:
         yield
         return
-    import torch._functorch.config as functorch  # with the compiler, which takes seconds
+    import torch._dynamo.config as dynamo  # with the compiler, which takes seconds
+    import torch._functorch.config as functorch
 
-    with functorch.patch("ban_recompute_materialized_backward", False):
+    graphs = sum(1 + (phase.theta_steps if phase.theta_tokens else 0) for phase in config.phases)
+    with dynamo.patch(recompile_limit=max(8, graphs)), functorch.patch(ban_recompute_materialized_backward=not config.norms_again):
         yield
 
 
-def turn(model: MaskedLM, phase: Phase, tokens: int, before: float) -> bool:
-    """Sets the rotation as it is after `tokens` of a phase; whether they have changed."""
+def turn(model: MaskedLM, phase: Phase, tokens: int, before: float) -> None:
+    """Sets the rotation as it is after `tokens` of a phase."""
     wanted: dict[str, float] = {"global_rope_theta": phase.theta(tokens, before)}
     if phase.local_rope_theta:
         wanted["local_rope_theta"] = phase.local_rope_theta
@@ -206,16 +211,8 @@ def turn(model: MaskedLM, phase: Phase, tokens: int, before: float) -> bool:
             "global_rope_factor": phase.global_rope_factor,
             "global_rope_length": round(phase.length / phase.global_rope_factor),
         }
-    if all(getattr(model.config, name) == value for name, value in wanted.items()):
-        return False
-    model.set_rope(**wanted)
-    return True
-
-
-def compile_anew(config: PretrainConfig) -> None:
-    """Forgets the graphs: one for other shapes or bases, made beside them, would take sizes as variable; after eight, PyTorch gives up."""
-    if config.compile:
-        torch.compiler.reset()
+    if any(getattr(model.config, name) != value for name, value in wanted.items()):
+        model.set_rope(**wanted)
 
 
 def loader(config: PretrainConfig, shards: Sequence[TokenShards], index: int, progress: Progress, world: World) -> Loader:

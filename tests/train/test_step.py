@@ -153,14 +153,15 @@ for name, wanted in found[0].items():
 
 
 KEPT = """
-import math, sys, torch
+import dataclasses, math, torch
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.partitioners import min_cut_rematerialization_partition
 from modernbert.batch import pack
 from modernbert.config import ModelConfig
 from modernbert.model.heads import MaskedLM
 from modernbert.model.losses import MaskedLMLoss
-from modernbert.train.pretrain import keeping_less
+from modernbert.train.pretrain import compiling
+from modernbert.recipes.pretrain import first_result
 
 def measured(graph, inputs):
     (outputs,) = (node.args[0] for node in graph.graph.nodes if node.op == "output")
@@ -176,7 +177,7 @@ for less in (False, True):
     loss_of = MaskedLMLoss(MaskedLM(ModelConfig(vocab_size=64, hidden_size=64, num_hidden_layers=2, num_attention_heads=1, pad_token_id=1)))
     parts = {"bw_compiler": lambda graph, inputs: graph, "partition_fn": min_cut_rematerialization_partition}
     loss_of.compile(backend=aot_autograd(fw_compiler=measured, **parts))
-    with keeping_less(less):
+    with compiling(dataclasses.replace(first_result(), compile=True, norms_again=less)):
         loss_of(pack([[5] * 64]), torch.arange(9), torch.arange(9))[0].backward()
     found.append((sum(kept), [p.grad for p in loss_of.parameters()]))
 (more, one), (less, other) = found
