@@ -50,7 +50,7 @@ class Case:
     micro_batch_tokens: int = 65_536
     micro_batches: int = 1
     peer_tokens: int = 32_768
-    """Tokens of a step of transformers, which holds the scores of every position; 0 leaves it out."""
+    """Tokens of a step of transformers, padding included: it holds the scores of every position; 0 leaves it out."""
 
 
 def _cases() -> dict[str, Case]:
@@ -124,7 +124,7 @@ def made_up_shards(folder: str | Path, case: Case, tokens: int) -> Path:
 
 
 def run_of(case: Case, shards: str | Path, out: str | Path, *, steps: int, warm: int, device: str) -> PretrainConfig:
-    """A run of a case's shape: `warm` steps, and `steps` more in ten lines of the log; on a CPU in float32, not compiled."""
+    """A run of a case's shape: `warm` steps, and `steps` more in ten lines of the log or more; on a CPU in float32, not compiled."""
     step_tokens = case.micro_batch_tokens * case.micro_batches
     return PretrainConfig(
         model=case.model,
@@ -138,7 +138,7 @@ def run_of(case: Case, shards: str | Path, out: str | Path, *, steps: int, warm:
         compile=device != "cpu",
         device=device,
         save_every_tokens=10**15,
-        log_every_steps=max(1, steps // 10),
+        log_every_steps=max(1, steps // 12),
     )
 
 
@@ -192,7 +192,7 @@ def _transformers(case: Case, steps: int, warm: int, device: torch.device) -> di
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=device.type == "cuda")
     rng, room = np.random.default_rng(0), case.length - SPECIALS
     mean, spread = case.documents or (room, 0)
-    rows = max(1, int(case.peer_tokens / (mean + SPECIALS)))
+    rows = max(1, case.peer_tokens // case.length)  # padded to the longest: documents of any length take the memory of full rows
     _forget_peak()
     speeds = []
     for _ in range(warm + steps):
