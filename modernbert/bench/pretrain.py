@@ -145,17 +145,20 @@ def run_of(case: Case, shards: str | Path, out: str | Path, *, steps: int, warm:
 def markdown(record: dict[str, Any]) -> str:
     """The record as a table."""
     lines = [
-        "| case | ours, tokens/s (least … most) | TFLOP/s | GiB | waiting | transformers, tokens/s | GiB |",
+        "| case | ours, tokens/s (least – most, n) | TFLOP/s | GiB | waiting | transformers, tokens/s (least – most, n) | GiB |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, case in record["cases"].items():
-        ours, peer = case["tokens_per_second"], case["transformers"]
+        peer = case["transformers"]
         lines.append(
-            f"| {name} | {ours['median']:,.0f} ({ours['min']:,.0f} … {ours['max']:,.0f}) | {case['tflops']:.1f} | {case['peak_gib']:.2f} "
-            f"| {case['waiting']:.2%} | "
-            + (f"{peer['tokens_per_second']['median']:,.0f} | {peer['peak_gib']:.2f} |" if peer else "– | – |")
+            f"| {name} | {_spread(case['tokens_per_second'])} | {case['tflops']:.1f} | {case['peak_gib']:.2f} | {case['waiting']:.2%} "
+            + (f"| {_spread(peer['tokens_per_second'])} | {peer['peak_gib']:.2f} |" if peer else "| – | – |")
         )
     return "\n".join(lines)
+
+
+def _spread(speeds: dict[str, Any]) -> str:
+    return f"{speeds['median']:,.0f} ({speeds['min']:,.0f} – {speeds['max']:,.0f}, {speeds['n']})"
 
 
 def measure(

@@ -197,7 +197,10 @@ def compiling(config: PretrainConfig) -> Iterator[None]:
     import torch._functorch.config as functorch
 
     graphs = sum(1 + (phase.theta_steps if phase.theta_tokens else 0) for phase in config.phases)
-    with dynamo.patch(recompile_limit=max(8, graphs)), functorch.patch(ban_recompute_materialized_backward=not config.norms_again):
+    with (
+        dynamo.patch(recompile_limit=max(8, graphs)),
+        functorch.patch(ban_recompute_materialized_backward=not config.norms_again),
+    ):
         yield
 
 
