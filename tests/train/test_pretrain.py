@@ -95,7 +95,7 @@ def diverge_after(monkeypatch, steps):
 def test_it_learns_the_language_and_leaves_a_folder_that_loads(shards, tmp_path):
     phases = (Phase(tokens=100_000, length=64, warmup_tokens=3_000, decay_tokens=50_000),)
     model = dataclasses.replace(MODEL, attention_dropout=0.0)
-    muon = OptimizerConfig(name="muon", lr=1e-2, muon_lr=0.05)
+    muon = OptimizerConfig(name="muon", lr=1e-2, muon_lr=0.03)
     folder = pretrain(
         config(shards, tmp_path / "run", model=model, phases=phases, optimizer=muon, save_every_tokens=10**9, seed=1)
     )

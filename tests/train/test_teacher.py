@@ -63,8 +63,8 @@ def test_the_verbs_prepare_pairs_and_a_teacher(tiny_folder, tmp_path):
         return CliRunner().invoke(main, ["prepare", *map(str, arguments)])
 
     done = run("pairs", tmp_path / "zoo.jsonl", "-o", tmp_path / "pairs")
-    assert done.stdout.splitlines()[1].split() == ["1", "title-zoo"]
+    assert [line.split() for line in done.stdout.splitlines()[1:]] == [["1", "sentence-zoo"], ["1", "title-zoo"]]
     done = run("teacher", tmp_path / "pairs", "--model", tiny_folder, "-o", tmp_path / "t.npy", "--device", "cpu")
-    assert done.stdout == f"{tmp_path}/t.npy: 2 vectors\n"
+    assert done.stdout == f"{tmp_path}/t.npy: 4 vectors\n"
     done = run("pairs", "-o", tmp_path / "none")
     assert (done.exit_code, "no pair in it; give files" in done.stderr) == (2, True)
