@@ -46,3 +46,12 @@ def triton_runs_on(x: Tensor) -> bool:
         return x.dtype in (torch.float16, torch.float32)
     capable = x.is_cuda and torch.version.hip is None and generation_of(x.device) >= 8
     return capable and x.dtype in (torch.bfloat16, torch.float16, torch.float32)
+
+
+def triton_pays_on(x: Tensor) -> bool:
+    """Whether a kernel for rows of inference runs on this tensor, and is faster than PyTorch's operators one by one.
+
+    >>> triton_pays_on(torch.zeros(1, 2))
+    False
+    """
+    return runs_plain(x) and x.ndim == 2 and triton_runs_on(x)

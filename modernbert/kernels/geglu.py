@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from modernbert.kernels.compiled import HERE, INTERPRETED, runs_plain, triton_runs_on
+from modernbert.kernels.compiled import HERE, INTERPRETED, triton_pays_on, triton_runs_on
 
 if HERE:
     from modernbert.kernels import geglu_triton as kernels
@@ -34,7 +34,7 @@ def geglu(u_TJ: Float[Tensor, "T J"]) -> Float[Tensor, "T I"]:
     >>> geglu(torch.tensor([[0.0, 100.0, 7.0, 2.0]]))
     tensor([[  0., 200.]])
     """
-    if runs_plain(u_TJ) and u_TJ.ndim == 2 and triton_runs_on(u_TJ):
+    if triton_pays_on(u_TJ):
         h_TI = u_TJ.new_empty(len(u_TJ), u_TJ.shape[1] // 2)
         _launch("forward", u_TJ, (u_TJ.contiguous(), h_TI))
         return h_TI

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float8e4m3fn
 from torch import Tensor
 from torch.nn import functional as F
 
-from modernbert.kernels.compiled import HERE, INTERPRETED, runs_plain, triton_runs_on
+from modernbert.kernels.compiled import HERE, INTERPRETED, triton_pays_on
 from modernbert.kernels.linear_fp8 import quantize_rows_fp8
 
 if HERE:
@@ -25,17 +25,8 @@ def norm_reference(x_TD: Float[Tensor, "T D"], weight_D: Float[Tensor, "D"], eps
     return F.layer_norm(x_TD, weight_D.shape, weight_D, None, eps)
 
 
-def norm_pays(x_TD: Tensor) -> bool:
-    """Whether the kernels run on this tensor and are the faster ones: on a GPU, without a way back, outside `torch.compile`.
-
-    >>> norm_pays(torch.zeros(1, 2))
-    False
-    """
-    return runs_plain(x_TD) and x_TD.ndim == 2 and triton_runs_on(x_TD)
-
-
 def norm(x_TD: Float[Tensor, "T D"], weight_D: Float[Tensor, "D"], eps: float) -> Float[Tensor, "T D"]:
-    """What the reference defines, where `norm_pays`."""
+    """What the reference defines, where `triton_pays_on`."""
     y_TD = x_TD.new_empty(x_TD.shape)
     _launch("norm", x_TD, weight_D, (y_TD,), eps)
     return y_TD
@@ -45,7 +36,7 @@ def norm_fp8(
     x_TD: Float[Tensor, "T D"], weight_D: Float[Tensor, "D"], eps: float
 ) -> tuple[Float8e4m3fn[Tensor, "T D"], Float[Tensor, "T 1"]]:
     """`quantize_rows_fp8` of the reference."""
-    if not norm_pays(x_TD):
+    if not triton_pays_on(x_TD):
         return quantize_rows_fp8(norm_reference(x_TD, weight_D, eps))
     y_TD = x_TD.new_empty(x_TD.shape, dtype=torch.float8_e4m3fn)
     scale_T1 = x_TD.new_empty(len(x_TD), 1, dtype=torch.float32)

@@ -6,8 +6,9 @@ The cast is differentiable: gradients arrive in the dtype of the weights.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from modernbert.kernels.compiled import triton_pays_on
 from modernbert.kernels.linear_add import linear_add, linear_add_pays
-from modernbert.kernels.norm import norm, norm_pays
+from modernbert.kernels.norm import norm
 
 
 class Linear(nn.Linear):
@@ -24,7 +25,7 @@ class LayerNorm(nn.LayerNorm):
         super().__init__(width, eps=eps, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if norm_pays(x):
+        if triton_pays_on(x):
             return norm(x, self.weight, self.eps)
         return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), None, self.eps)
 
