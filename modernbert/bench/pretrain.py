@@ -9,6 +9,7 @@ autocast, SDPA, its loss over the masked positions.
 """
 
 import dataclasses
+import statistics
 import tempfile
 import time
 from collections.abc import Sequence
@@ -88,8 +89,8 @@ def pretrain_record(
 
     Args:
         shards: token shards to read in place of made-up ones; rows then hold documents of their lengths, and the vocabulary is theirs.
-        steps: logged optimizer steps of each case, ours and transformers'.
-        warm: steps at the beginning that do not count.
+        steps: logged optimizer steps of each case; transformers takes half as many.
+        warm: steps at the beginning that do not count, in which the compiler works; transformers' are at most five.
         device: as in `PretrainConfig`.
         cases: shapes.
         peers: whether transformers trains, too.
@@ -144,16 +145,19 @@ def run_of(case: Case, shards: str | Path, out: str | Path, *, steps: int, warm:
 
 def markdown(record: dict[str, Any]) -> str:
     """The record as a table."""
-    lines = [
-        "| case | ours, tokens/s (least – most, n) | TFLOP/s | GiB | waiting | transformers, tokens/s (least – most, n) | GiB |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    spread = "tokens/s (least – most, n)"
+    columns = ["case", f"ours, {spread}", "TFLOP/s", "of peak", "GiB", "waiting", f"transformers, {spread}", "GiB", "times"]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name, case in record["cases"].items():
-        peer = case["transformers"]
-        lines.append(
-            f"| {name} | {_spread(case['tokens_per_second'])} | {case['tflops']:.1f} | {case['peak_gib']:.2f} | {case['waiting']:.2%} "
-            + (f"| {_spread(peer['tokens_per_second'])} | {peer['peak_gib']:.2f} |" if peer else "| – | – |")
-        )
+        speeds, peer = case["tokens_per_second"], case["transformers"]
+        peak = f"{case['of_peak']:.1%}" if case["of_peak"] else "–"
+        ours = f"| {name} | {_spread(speeds)} | {case['tflops']:.1f} | {peak} | {case['peak_gib']:.2f} | {case['waiting']:.2%} |"
+        if peer:
+            theirs = peer["tokens_per_second"]
+            beside = f" {_spread(theirs)} | {peer['peak_gib']:.2f} | {speeds['median'] / theirs['median']:.2f} |"
+        else:
+            beside = " – | – | – |"
+        lines.append(ours + beside)
     return "\n".join(lines)
 
 
@@ -178,12 +182,13 @@ def measure(
     speeds = [line["tokens_per_second"] for line in lines]
     return {
         "tokens_per_second": summary(speeds),
-        "tflops": lines[len(lines) // 2]["tflops"],
+        "tflops": statistics.median(line["tflops"] for line in lines),
+        "of_peak": statistics.median(line["of_peak"] for line in lines) if "of_peak" in lines[0] else None,
         "fill": lines[-1]["fill"],
         "waiting": max(line["waiting"] for line in lines),
         "peak_gib": peak,
         "loss": lines[-1]["loss"],
-        "transformers": _transformers(case, steps, warm, torch.device("cuda" if on_gpu else "cpu"))
+        "transformers": _transformers(case, steps // 2, min(warm, 5), torch.device("cuda" if on_gpu else "cpu"))
         if peers and case.peer_tokens
         else None,
     }

@@ -18,9 +18,9 @@ def test_the_record_has_ours_and_transformers_for_each_case(tmp_path):
     cases = [Case(name="toy", model=small, length=64, micro_batch_tokens=128, peer_tokens=128)]
     record = json.loads(json.dumps(pretrain_record(tmp_path, steps=10, warm=2, device="cpu", cases=cases)))
     toy = record["cases"]["toy"]
-    assert toy["tokens_per_second"]["min"] > 0 and toy["transformers"]["tokens_per_second"]["n"] == 10
+    assert toy["tokens_per_second"]["min"] > 0 and toy["transformers"]["tokens_per_second"]["n"] == 5
     assert 0 <= toy["waiting"] < 1 and 0.5 < toy["fill"] <= 1
-    assert markdown(record).count("\n") == 2
+    assert markdown(record).count("\n") == 2 and "times" in markdown(record)
 
 
 SMALL = ModelConfig(vocab_size=320, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1)
@@ -42,4 +42,4 @@ def test_ours_alone_runs_on_made_up_documents():
     cases = [Case(name="toy", model=SMALL.with_(pad_token_id=319), length=64, micro_batch_tokens=128)]
     record = pretrain_record(steps=10, warm=2, device="cpu", cases=cases, peers=False)
     assert record["cases"]["toy"]["transformers"] is None and record["cases"]["toy"]["fill"] > 0.9
-    assert "| – | – |" in markdown(record)
+    assert markdown(record).endswith("| – | – | – |")
