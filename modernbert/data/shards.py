@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -148,7 +149,7 @@ def _open_shard(folder: Path, shard: dict[str, Any]) -> dict[str, NDArray[Any]]:
     for kind in KINDS:
         stated = shard["files"][kind]
         path = folder / stated["name"]
-        size = path.stat().st_size if path.exists() else None
+        size = _size(path)
         if size != stated["bytes"]:
             got = "no such file" if size is None else f"{size} bytes"
             raise _damaged(path, f"wanted {stated['bytes']} bytes, got {got}")
@@ -157,6 +158,14 @@ def _open_shard(folder: Path, shard: dict[str, Any]) -> dict[str, NDArray[Any]]:
         except (ValueError, EOFError) as error:
             raise _damaged(path, str(error)) from error
     return arrays
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.exists() else None
+
+
+def _is_whole(folder: Path, shard: dict[str, Any]) -> bool:
+    return all(_size(folder / file["name"]) == file["bytes"] for file in shard["files"].values())
 
 
 def compare_sums(folder: Path, manifest: Manifest, *, again: bool = False) -> int:
@@ -196,7 +205,9 @@ def compare_sums(folder: Path, manifest: Manifest, *, again: bool = False) -> in
 
 
 def _damaged(path: Path, what: str) -> DataError:
-    return DataError(f"token shard {path} is damaged: {what}; delete the folder and prepare it again")
+    return DataError(
+        f"token shard {path} is damaged: {what}; delete this file and prepare the folder again: it alone is written anew"
+    )
 
 
 def write_shards(
@@ -207,6 +218,8 @@ def write_shards(
     tokens_per_shard: int = TOKENS_PER_SHARD,
 ) -> Manifest:
     """Tokenizes documents into a folder of shards; goes on after the last finished shard if the folder has some.
+
+    A finished shard of which a file is missing, or has another size, is written anew; the others stay.
 
     Args:
         documents: in an order that does not change from run to run: a resumed preparation reads past those it has.
@@ -253,10 +266,17 @@ def _write_all(documents: Iterable[Document], tokenizer: Tokenizer, folder: Path
         raise DataError(f"{folder} holds token shards of another tokenizer; choose an empty folder, or delete this one")
     digest = hashlib.sha256()
     documents = iter(documents)
-    for document in itertools.islice(documents, manifest.documents):
-        digest.update(_digested(document))
+    for number, stated in enumerate(manifest.shards):
+        had = itertools.islice(documents, stated["documents"])
+        if _is_whole(folder, stated):
+            for document in had:
+                digest.update(_digested(document))
+        else:
+            shard = _take(_encoded(had, tokenizer, lambda tokens: None), math.inf, digest)
+            if not shard or _write_files(folder, number, shard, _numbers(manifest, shard)) != stated["files"]:
+                raise _others(folder)
     if digest.hexdigest() != manifest.documents_sha256:
-        raise DataError(f"{folder} was begun with other documents; give the same files in the same order, or an empty folder")
+        raise _others(folder)
     with tqdm(desc="tokens", unit=" tokens", unit_scale=True, initial=manifest.tokens, disable=None) as bar:
         encoded = _encoded(documents, tokenizer, bar.update)
         while shard := _take(encoded, tokens_per_shard, digest):
@@ -264,6 +284,10 @@ def _write_all(documents: Iterable[Document], tokenizer: Tokenizer, folder: Path
     if not manifest.shards:
         _write_json(folder / MANIFEST, dataclasses.asdict(manifest))
     return manifest
+
+
+def _others(folder: Path) -> DataError:
+    return DataError(f"{folder} was begun with other documents; give the same files in the same order, or an empty folder")
 
 
 def _empty_manifest(tokenizer: Tokenizer) -> Manifest:
@@ -322,7 +346,7 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
         yield batch
 
 
-def _take(encoded: Iterator[tuple[Document, NDArray[Any]]], tokens: int, digest: Any) -> list[tuple[str, NDArray[Any]]]:
+def _take(encoded: Iterator[tuple[Document, NDArray[Any]]], tokens: float, digest: Any) -> list[tuple[str, NDArray[Any]]]:
     """Source and ids of the next documents, up to the one that completes `tokens`; their texts go into the digest."""
     shard = []
     for document, ids in encoded:
@@ -335,21 +359,13 @@ def _take(encoded: Iterator[tuple[Document, NDArray[Any]]], tokens: int, digest:
 
 
 def _write_shard(folder: Path, manifest: Manifest, shard: list[tuple[str, NDArray[Any]]], documents_sha256: str) -> Manifest:
-    numbers = {source["name"]: number for number, source in enumerate(manifest.sources)}
+    numbers = _numbers(manifest, shard)
     documents_of: Counter[str] = Counter()
     tokens_of: Counter[str] = Counter()
     for source, ids in shard:
-        numbers.setdefault(source, len(numbers))
         documents_of[source] += 1
         tokens_of[source] += len(ids)
-    if len(numbers) > 1 << 16:
-        raise DataError(f"more than {1 << 16} sources; write fewer different values into the field 'source'")
-    arrays = {
-        "tokens": np.concatenate([ids for _, ids in shard]),
-        "offsets": np.cumsum([0] + [len(ids) for _, ids in shard], dtype=np.int64),
-        "sources": np.array([numbers[source] for source, _ in shard], np.uint16),
-    }
-    files = {kind: _write_array(folder / f"{kind}-{len(manifest.shards):05d}.npy", array) for kind, array in arrays.items()}
+    files = _write_files(folder, len(manifest.shards), shard, numbers)
     before = {source["name"]: source for source in manifest.sources}
     sources = [
         {
@@ -359,7 +375,7 @@ def _write_shard(folder: Path, manifest: Manifest, shard: list[tuple[str, NDArra
         }
         for name in numbers
     ]
-    tokens = len(arrays["tokens"])
+    tokens = tokens_of.total()
     grown = dataclasses.replace(
         manifest,
         documents=manifest.documents + len(shard),
@@ -370,6 +386,28 @@ def _write_shard(folder: Path, manifest: Manifest, shard: list[tuple[str, NDArra
     )
     _write_json(folder / MANIFEST, dataclasses.asdict(grown))
     return grown
+
+
+def _numbers(manifest: Manifest, shard: list[tuple[str, NDArray[Any]]]) -> dict[str, int]:
+    """The number of each source: as the manifest has them, and then as they come in a shard."""
+    numbers = {source["name"]: number for number, source in enumerate(manifest.sources)}
+    for source, _ in shard:
+        numbers.setdefault(source, len(numbers))
+    if len(numbers) > 1 << 16:
+        raise DataError(f"more than {1 << 16} sources; write fewer different values into the field 'source'")
+    return numbers
+
+
+def _write_files(
+    folder: Path, number: int, shard: list[tuple[str, NDArray[Any]]], numbers: dict[str, int]
+) -> dict[str, dict[str, Any]]:
+    """Writes the arrays of one shard; what the manifest states of each file."""
+    arrays = {
+        "tokens": np.concatenate([ids for _, ids in shard]),
+        "offsets": np.cumsum([0] + [len(ids) for _, ids in shard], dtype=np.int64),
+        "sources": np.array([numbers[source] for source, _ in shard], np.uint16),
+    }
+    return {kind: _write_array(folder / f"{kind}-{number:05d}.npy", array) for kind, array in arrays.items()}
 
 
 def _write_array(path: Path, array: NDArray[Any]) -> dict[str, Any]:

@@ -118,6 +118,22 @@ def test_a_corrupt_shard_is_named(tmp_path, documents, tokenizer, kind):
         TokenShards.open(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["tokens", "offsets", "sources"])
+def test_a_damaged_shard_is_written_anew_and_the_others_stay(tmp_path, documents, tokenizer, kind):
+    manifest = write_shards(documents, tokenizer, tmp_path, tokens_per_shard=6_000)
+    (tmp_path / f"{kind}-00001.npy").unlink()
+    (tmp_path / "tokens-00000.npy").write_bytes(b"cut short")
+    others = list(tmp_path.glob("*-0000[2-9].npy"))
+    before = [path.stat().st_mtime_ns for path in others]
+    assert others and write_shards(documents, tokenizer, tmp_path, tokens_per_shard=6_000) == manifest
+    assert texts_of(TokenShards.open(tmp_path, verify=True), tokenizer) == [document.text for document in documents]
+    assert [path.stat().st_mtime_ns for path in others] == before
+    (tmp_path / f"{kind}-00001.npy").unlink()
+    for wrong in ([Document(text="?", source="new")] * len(documents), documents[:1]):
+        with pytest.raises(DataError, match="begun with other documents"):
+            write_shards(wrong, tokenizer, tmp_path, tokens_per_shard=6_000)
+
+
 def test_what_was_compared_is_not_read_again_until_it_changes(tmp_path, documents, tokenizer, monkeypatch):
     manifest = write_shards(documents, tokenizer, tmp_path, tokens_per_shard=9_000)
     files = 3 * len(manifest.shards)
