@@ -235,8 +235,9 @@ def check_limits(settings: Any, limits: Mapping[str, tuple[float, float]]) -> No
     for name, (least, most) in limits.items():
         value = getattr(settings, name)
         for number in value if isinstance(value, tuple) else (value,):
-            if not least <= number <= most:  # not: NaN is nowhere
+            if not least <= number <= most or math.isinf(number):  # not: NaN is nowhere
                 wanted = f"at most {most:g} is possible" if number > most else f"at least {least:g} is needed"
+                wanted = wanted if math.isfinite(number) else "a finite number is needed"
                 raise ConfigError(f"{name}={value}: {wanted}")
 
 

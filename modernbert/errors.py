@@ -14,6 +14,10 @@
 Each message says what was wanted, what came, and what to do. The command line prints it as one line and exits with 2.
 """
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
 
 class ModernBertError(Exception):
     """The root: `except ModernBertError` catches everything that this package raises on purpose."""
@@ -53,3 +57,14 @@ class HardwareError(ModernBertError):
 
 class MissingExtraError(ModernBertError):
     """An optional package is not installed; the message names the command that installs it."""
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """A block that writes `path`: an error of the disk that names no file, as a full one's does, names this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise

@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from modernbert.errors import naming
+
 
 @contextlib.contextmanager
 def staged(folder: Path) -> Iterator[Path]:
@@ -17,9 +19,10 @@ def staged(folder: Path) -> Iterator[Path]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     stage = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}.tmp")
-    stage.mkdir()
     try:
-        yield stage
+        with naming(folder):
+            stage.mkdir()
+            yield stage
         for file in stage.iterdir():
             file.chmod(stage.stat().st_mode & 0o666)  # safetensors writes for the owner alone
             _sync(file)

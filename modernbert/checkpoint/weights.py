@@ -88,7 +88,7 @@ def write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
         save_file(tensors, file, metadata={"format": "pt"})
     except SafetensorError as error:
         raise CheckpointError(
-            f"cannot write {file.name} into {file.parent.parent} ({error}); make room, or name another"
+            f"cannot write {file.name} into {file.parent.parent} ({error}); make room, and give the same command again"
         ) from error
 
 

@@ -39,7 +39,9 @@ class _QuietGroup(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:  # who read our output has left: click leaves quietly
                 raise
-            click.echo(f"modernbert: {error.filename or 'a file cannot be read or written'}: {error.strerror or error}", err=True)
+            advice = "; make room, and give the same command again" if error.errno == errno.ENOSPC else ""
+            what = error.filename or "a file cannot be read or written"
+            click.echo(f"modernbert: {what}: {error.strerror or error}{advice}", err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
             ctx.exit(130)  # 128 + SIGINT, as shells report it

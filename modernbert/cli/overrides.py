@@ -8,6 +8,7 @@ import ast
 import difflib
 import inspect
 import itertools
+import math
 import textwrap
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,7 +56,8 @@ def _unknown(key: str, keys: Sequence[str]) -> str:
     if inside:
         return f"{key!r} is a group of settings; set one of them, such as {inside[0]!r}"
     near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
-    return f"no setting named {key!r}; " + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(keys)}")
+    all_of_them = f"there are {', '.join(keys)}" if len(keys) <= 12 else "--help lists them"
+    return f"no setting named {key!r}; " + (f"did you mean {near[0]!r}?" if near else all_of_them)
 
 
 def _changed(value: Any, tree: dict[str, Any], key: str = "") -> Any:
@@ -86,7 +88,16 @@ def read_value(text: str, hint: Any, key: str) -> Any:
     try:
         return _typed(_literal(text), text, hint)
     except TypeError:
-        raise ConfigError(f"{key}={text} is not {type_name(hint)}; wanted, for example, {key}={_example(hint)}") from None
+        wanted = "a finite number" if _is_endless(text) else type_name(hint)
+        raise ConfigError(f"{key}={text} is not {wanted}; wanted, for example, {key}={_example(hint)}") from None
+
+
+def _is_endless(text: str) -> bool:
+    """Whether a text reads as a number that is none, or is infinite: nan, inf, 1e999."""
+    try:
+        return not math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _typed(found: Any, text: str, hint: Any) -> Any:
@@ -114,7 +125,7 @@ def _typed(found: Any, text: str, hint: Any) -> Any:
         return text.lower() == "true"
     elif hint is int and isinstance(found, int | float) and not isinstance(found, bool) and found == found // 1:
         return int(found)
-    elif hint is float and isinstance(found, int | float) and not isinstance(found, bool):
+    elif hint is float and isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found):
         return float(found)
     elif hint is type(None) and found is None:
         return None

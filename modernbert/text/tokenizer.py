@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import tokenizers
 from tokenizers import processors
 
-from modernbert.errors import TextError, TokenizerError
+from modernbert.errors import TextError, TokenizerError, naming
 
 UNK, CLS, SEP, PAD, MASK = "[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"
 ROLES = {"unk": UNK, "cls": CLS, "sep": SEP, "pad": PAD, "mask": MASK}
@@ -290,5 +290,6 @@ def _what_is_wrong(inputs: Sequence[Any]) -> str:
 
 def _write(path: Path, content: str) -> None:
     part = path.with_name(f".{path.name}.part")
-    part.write_text(content + "\n", encoding="utf-8")
-    os.replace(part, path)
+    with naming(path):
+        part.write_text(content + "\n", encoding="utf-8")
+        os.replace(part, path)

@@ -29,6 +29,8 @@ def average(run: str | Path, out: str | Path, steps: Sequence[int] = (), best: i
         CheckpointError: no such checkpoint, or a damaged one.
     """
     run = Path(run)
+    if not (run / "checkpoints").is_dir():
+        raise CheckpointError(f"no checkpoints in {run}; wanted the folder of a pre-training run, such as runs/tiny")
     there = {int(path.name.removeprefix("step-")): path for path in sorted((run / "checkpoints").glob("step-*"))}
     missing = [step for step in steps if step not in there]
     if missing or not there:

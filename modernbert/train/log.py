@@ -15,7 +15,7 @@ from tqdm import tqdm
 from modernbert.config import ModelConfig
 from modernbert.data.assembly import TrainingBatch
 from modernbert.engine.hardware import environment
-from modernbert.errors import TrainingError
+from modernbert.errors import TrainingError, naming
 from modernbert.model.flops import forward_flops_per_token, peak_tflops
 from modernbert.train.distributed import World
 from modernbert.train.state import Progress
@@ -112,13 +112,13 @@ class Log:
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss} at step {progress.step}; lower the learning rate and start again in another folder: "
-                "the last checkpoint from before is kept in this one"
+                "the checkpoints from before stay in this one"
             )
         self.reset()
 
     def _append(self, line: dict[str, Any]) -> None:
         if self.world.leads:
-            with self.path.open("a") as file:
+            with naming(self.path), self.path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
         if self.tracker:
             self.tracker.add(line)

@@ -61,6 +61,8 @@ class Phase:
             ("warmup_tokens", "decay_tokens", "batch_warmup_tokens", "cosine_tokens", "theta_tokens", "peak", "floor"),
             (0, math.inf),
         )
+        rotation = ("global_rope_theta", "local_rope_theta", "global_rope_factor")
+        check_limits(self, {name: (1, math.inf) for name in rotation if getattr(self, name) is not None})
         check_limits(
             self,
             {

@@ -1,14 +1,16 @@
+import contextlib
 import errno
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from modernbert import cli
-from modernbert.errors import TextError
+from modernbert.errors import TextError, naming
 
 
 def run_python(code):
@@ -54,14 +56,17 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     assert (done.exit_code, done.stderr) == (2, f"modernbert: {tmp_path / 'file'}: File exists\n")
 
 
-def test_a_full_disk_is_one_line(monkeypatch):
+@pytest.mark.parametrize(("path", "named"), [("runs/log.jsonl", "runs/log.jsonl"), (None, "a file cannot be read or written")])
+def test_a_full_disk_is_one_line(monkeypatch, path, named):
     @click.command("fill")
     def fill() -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")  # as a write to an open file says it: without a name
+        with naming(Path(path)) if path else contextlib.nullcontext():
+            raise OSError(errno.ENOSPC, "No space left on device")  # as a write to an open file says it: without a name
 
     monkeypatch.setitem(cli.main.commands, "fill", fill)
     done = CliRunner().invoke(cli.main, ["fill"])
-    assert (done.exit_code, done.stderr) == (2, "modernbert: a file cannot be read or written: No space left on device\n")
+    wanted = f"modernbert: {named}: No space left on device; make room, and give the same command again\n"
+    assert (done.exit_code, done.stderr) == (2, wanted)
 
 
 def test_ctrl_c_is_quiet(monkeypatch):

@@ -39,6 +39,12 @@ def test_a_checkpoint_that_is_not_there_is_named(run, tmp_path):
         average(run, tmp_path / "mean", [1, 7])
 
 
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no checkpoints in .*nowhere; wanted the folder of a pre-training run"):
+        average(tmp_path / "nowhere", tmp_path / "mean")
+    assert not (tmp_path / "mean").exists()
+
+
 def test_three_best_and_the_last_are_chosen_by_their_validation_loss(run, tmp_path):
     for step, loss in ((1, 2.0), (2, 5.0), (3, 4.0), (4, 3.0), (5, 9.0)):
         tensors, _ = load_state(state_folder(run / "checkpoints", min(step, 3)))

@@ -11,7 +11,9 @@ from modernbert.checkpoint.training_state import latest_state, load_state
 from modernbert.errors import CheckpointError, TrainingError
 from modernbert.model.heads import MaskedLM
 from modernbert.text.tokenizer import Tokenizer
+from modernbert.train.claim import claim
 from modernbert.train.distributed import World
+from modernbert.train.log import Log
 from modernbert.train.optimizers import OptimizerConfig, build_optimizers
 from modernbert.train.state import Checkpoints, Progress
 
@@ -62,6 +64,27 @@ def test_a_full_disk_comes_up_at_the_next_step_and_the_checkpoint_before_stays(m
     with pytest.raises(CheckpointError, match=r"cannot write state\.safetensors into .*make room"):
         checkpoints.check()
     assert latest_state(checkpoints.folder).name == "step-000001"
+
+
+@pytest.mark.parametrize("write", ["log", "tokenizer", "settings"])
+def test_a_full_disk_names_the_file_that_could_not_be_written(write, tiny_folder, tmp_path):
+    resource = pytest.importorskip("resource")
+    tokenizer, world = Tokenizer.load(tiny_folder), World(device=torch.device("cpu"))
+    writes = {
+        "log": lambda: Log(tmp_path / "log.jsonl", 1, Progress(), world),
+        "tokenizer": lambda: tokenizer.save(tmp_path),
+        "settings": lambda: claim(tmp_path, {"seed": 0}, ()),
+    }
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limit[1]))
+    try:
+        with pytest.raises(OSError) as error:
+            writes[write]()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    named = {"log": "log.jsonl", "tokenizer": "tokenizer.json", "settings": ""}
+    assert error.value.filename == str(tmp_path / named[write])
+    assert not (tmp_path / "tokenizer.json").exists() and not (tmp_path / "config.json").exists()
 
 
 def test_a_failure_of_the_last_checkpoint_comes_up_at_the_end(made):
