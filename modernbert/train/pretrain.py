@@ -74,15 +74,17 @@ def pretrain(config: PretrainConfig) -> Path:
     run = Path(config.out)
     alone = alone_in(run, TrainingError) if world.leads else contextlib.nullcontext()
     with alone, repeatable(config.deterministic), compiling(config):
+        model = build_model(config, tokenizer, world)  # before the folder is claimed: what cannot begin leaves it free
         if world.leads:
             claim(run, settings(config), FREE)
-        train(config, shards, held_out, tokenizer, world, run)
+        train(config, model, shards, held_out, tokenizer, world, run)
     world.leave()
     return run / "model"
 
 
 def train(
     config: PretrainConfig,
+    model: MaskedLM,
     shards: Sequence[TokenShards],
     held_out: TokenShards | None,
     tokenizer: Tokenizer,
@@ -90,7 +92,6 @@ def train(
     run: Path,
 ) -> None:
     """The run itself, from its last checkpoint or the beginning to the finished model in `run / "model"`."""
-    model = build_model(config, tokenizer, world)
     loss_of = share_out(MaskedLMLoss(model, z_loss=config.z_loss, chunk=config.head_chunk), config, world)
     optimizers = build_optimizers(model, config.optimizer, compile=config.compile and not config.shard_weights)
     progress = Progress()

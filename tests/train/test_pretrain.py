@@ -21,7 +21,7 @@ from modernbert.config import ModelConfig, preset
 from modernbert.data.documents import Document
 from modernbert.data.shards import TokenShards, write_shards
 from modernbert.engine.engine import load
-from modernbert.errors import ConfigError, TrainingError
+from modernbert.errors import CheckpointError, ConfigError, TrainingError
 from modernbert.model.heads import MaskedLM
 from modernbert.model.init import init_weights
 from modernbert.model.losses import MaskedLMLoss
@@ -248,6 +248,12 @@ def test_a_folder_with_another_run_is_not_overwritten(shards, tmp_path):
     pretrain(config(shards, tmp_path / "run"))
     with pytest.raises(TrainingError, match="other settings \\(seed differ\\); give out= another folder"):
         pretrain(config(shards, tmp_path / "run", seed=1))
+
+
+def test_a_run_that_cannot_begin_leaves_its_folder_free(shards, tmp_path):
+    with pytest.raises(CheckpointError, match="no model named 'nowhere'"):
+        pretrain(config(shards, tmp_path / "run", begin_from="nowhere"))
+    assert pretrain(config(shards, tmp_path / "run", phases=(Phase(tokens=100, length=64),))).is_dir()
 
 
 def test_a_folder_whose_settings_are_damaged_is_not_overwritten(shards, tmp_path):
