@@ -1,13 +1,16 @@
 """The pre-training loop: what it learns, what it leaves behind, and how it goes on after a kill."""
 
 import dataclasses
+import json
 import math
+import os
 import random
 import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -226,6 +229,18 @@ def test_a_process_killed_with_sigkill_resumes_from_its_last_checkpoint_and_says
     assert again.returncode == 0, again.stderr
     assert f"resumed from {saved}" in again.stderr
     assert (run / "model" / "model.safetensors").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="each start is a fork")
+def test_a_run_killed_with_sigkill_in_twenty_random_steps_ends_bit_for_bit_as_if_left_alone():
+    script = Path(__file__).parents[2] / "dev" / "kill_twenty.py"
+    done = subprocess.run([sys.executable, script, "--tokens", "30000"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert len(record["killed_in_steps"]) == 20 and not record["resumed_with_others"]
+    assert record["tensors_equal_bit_for_bit"] == record["tensors"] > 80
+    assert record["batches_and_masks_equal"] and record["losses_of_all_steps_equal"]
+    assert record["progress_and_optimizer_settings_equal"]
 
 
 def test_a_step_without_a_label_leaves_the_weights_finite(shards, tmp_path):
