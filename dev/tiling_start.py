@@ -1,72 +1,111 @@
-"""Which way of beginning a deeper model from a smaller one starts lower: layers of the same kind, or the reference's crossing map.
+"""Which way of beginning a deeper model from a trained one starts lower: layers of the same kind, or the reference's crossing map.
 
-    python dev/tiling_start.py SHARDS TOKENS_OF_THE_BASE TOKENS_AFTER RUNS > record.json
+    modernbert prepare tokens TEXTS --tokenizer tiny -o shards
+    python dev/tiling_start.py shards runs > record.json
 
-Trains a toy base (10 layers, every third global), tiles it to 13 layers and a greater width in both ways, and gives the training loss
-of each over its first steps, on the same rows and masks, with two seeds. A random start stands beside them.
+A trained model (the packaged `tiny`) is tiled to the depth and width that ModernBERT-large has beside base, 28 layers for 22 and 1,024 for
+768, in both ways, and its training loss is taken step by step on the same rows and masks, with several seeds. A random start stands beside.
 """
 
+import argparse
 import dataclasses
 import json
-import sys
+import statistics
 from pathlib import Path
 
-import torch
-
 from modernbert.bench.record import environment
+from modernbert.checkpoint.names import resolve
+from modernbert.checkpoint.settings import read_config
 from modernbert.config import ModelConfig
+from modernbert.engine.hardware import choose_device
+from modernbert.model.tiling import layer_map
 from modernbert.train.optimizers import OptimizerConfig
 from modernbert.train.pretrain import pretrain
 from modernbert.train.report import read_log
 from modernbert.train.settings import Phase, PretrainConfig
 
-SMALL = ModelConfig(
-    num_hidden_layers=10,
-    hidden_size=128,
-    intermediate_size=192,
-    num_attention_heads=2,
-    initializer_range=0.08,
-    local_attention=32,
-)
-LARGE = SMALL.with_(num_hidden_layers=13, hidden_size=192, num_attention_heads=3, intermediate_size=288)
+STARTS = {"same kind": True, "crossing": False, "random": None}
+ENDS = (1, 2, 5, 10, 20, 50, 100)
+
+
+def larger(small: ModelConfig) -> ModelConfig:
+    """What large is to base, in whole heads."""
+    heads = round(small.num_attention_heads * 4 / 3)
+    return small.with_(
+        num_hidden_layers=round(small.num_hidden_layers * 28 / 22),
+        hidden_size=heads * small.head_dim,
+        num_attention_heads=heads,
+        intermediate_size=small.intermediate_size * 4 // 3,
+        layer_types=(),
+    )
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    folder = Path(sys.argv[4])
-    tokens, more = int(float(sys.argv[2])), int(float(sys.argv[3]))
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("shards")
+    options.add_argument("runs", type=Path)
+    options.add_argument("--model", default="tiny")
+    options.add_argument("--steps", type=int, default=100)
+    options.add_argument("--step-tokens", type=int, default=65_536)
+    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--device", default="auto")
+    chosen = options.parse_args()
+    small = read_config(resolve(chosen.model))
+    large = larger(small)
+    on_cpu = choose_device(None if chosen.device == "auto" else chosen.device).type == "cpu"
 
-    def run(name: str, **changes: object) -> list[float]:
+    def losses(start: str, seed: int) -> list[float]:
+        tokens = chosen.steps * chosen.step_tokens
+        phase = Phase(tokens=tokens, mask_rate=0.2, mask_share=1.0, random_share=0.0, warmup_tokens=tokens // 10)
         config = PretrainConfig(
-            model=SMALL,
-            shards=(sys.argv[1],),
-            out=str(folder / name),
-            phases=(Phase(tokens=tokens, length=256, mask_rate=0.2, warmup_tokens=20_000),),
-            optimizer=OptimizerConfig(lr=3e-3),
-            micro_batch_tokens=1024,
-            compute_dtype="float32",
+            model=large,
+            shards=(chosen.shards,),
+            out=str(chosen.runs / f"{start.replace(' ', '-')}-{seed}"),
+            phases=(phase,),
+            optimizer=OptimizerConfig(lr=1e-3),
+            micro_batch_tokens=chosen.step_tokens,
+            compute_dtype="float32" if on_cpu else "bfloat16",
             compile=False,
-            device="cpu",
-            save_every_tokens=10**9,
-            log_every_steps=2,
+            device=chosen.device,
+            seed=seed,
+            save_every_tokens=10**15,
+            log_every_steps=1,
         )
-        pretrain(dataclasses.replace(config, **changes))
-        return [line["loss"] for line in read_log(folder / name)[0]]
+        if STARTS[start] is not None:
+            config = dataclasses.replace(config, begin_from=chosen.model, keep_type=STARTS[start])
+        run = pretrain(config).parent
+        return [line["loss"] for line in read_log(run)[0]]
 
-    base = run("base")
-    record = {"subject": "tiling", "environment": environment("torch"), "base_tokens": tokens, "base_last_loss": base[-1]}
-    short = (Phase(tokens=more, length=256, mask_rate=0.2, warmup_tokens=more // 2),)
-    for seed in (1, 2):
-        for name, changes in {
-            "same_kind": {"begin_from": str(folder / "base" / "model"), "keep_type": True},
-            "crossing": {"begin_from": str(folder / "base" / "model"), "keep_type": False},
-            "random": {},
-        }.items():
-            if name == "random" and seed > 1:
-                continue
-            losses = run(f"{name}-{seed}", model=LARGE, phases=short, seed=seed, **changes)
-            record[f"{name}, seed {seed}, mean loss of each 2 steps"] = losses
-    print(json.dumps(record, indent=1))
+    crossed = [large.layer_types[i] != small.layer_types[j] for i, j in enumerate(layer_map(large, small, keep_type=False))]
+    print(
+        json.dumps(
+            {
+                "subject": "tiling",
+                "environment": environment("torch"),
+                "from": f"{chosen.model}: {small.num_hidden_layers} layers of {small.hidden_size}",
+                "to": f"{large.num_hidden_layers} layers of {large.hidden_size}, {sum(crossed)} of them crossing",
+                "step_tokens": chosen.step_tokens,
+                "losses": {
+                    f"{start}, seed {seed}": means(losses(start, seed)) for start in STARTS for seed in range(chosen.seeds)
+                },
+            },
+            indent=1,
+        )
+    )
+
+
+def means(losses: list[float]) -> dict[str, float]:
+    """Mean losses of the steps up to each of ENDS, from the one before.
+
+    >>> means([4.0, 3.0, 2.0, 1.0, 0.0])
+    {'1': 4.0, '2': 3.0, '3–5': 1.0}
+    """
+    found, begin = {}, 0
+    for end in ENDS:
+        if end <= len(losses):
+            name = str(end) if end == begin + 1 else f"{begin + 1}–{end}"
+            found[name], begin = round(statistics.mean(losses[begin:end]), 4), end
+    return found
 
 
 if __name__ == "__main__":
