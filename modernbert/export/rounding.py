@@ -48,7 +48,7 @@ def round_linears(model: nn.Module, batches: Iterable[Batch]) -> None:
 def rounded(weight_OI: Float[Tensor, "O I"], gram_II: Float[Tensor, "I I"]) -> Float[Tensor, "O I"]:
     """Values of float8 near the weights, for inputs whose products sum up to `gram_II`.
 
-    >>> rounded(torch.tensor([[0.33, 0.33]]), torch.tensor([[1.0, 1.0], [1.0, 1.0]])).tolist()  # each alone becomes 0.34375, together 0.03 too much
+    >>> rounded(torch.tensor([[0.33, 0.33]]), torch.tensor([[1.0, 1.0], [1.0, 1.0]])).tolist()  # alone, each becomes 0.34375
     [[0.34375, 0.3125]]
     """
     gram = gram_II.double().cpu()
