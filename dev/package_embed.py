@@ -1,10 +1,10 @@
 """Makes the packaged `tiny-embed` of a finished run: float8 weights, a graph, curves and a card that says where every number comes from.
 
-    python dev/package_embed.py runs/tiny-embed modernbert/pretrained/tiny-embed
+    python dev/package_embed.py runs/tiny-embed corpus/wikipedia-0000.jsonl.zst modernbert/pretrained/tiny-embed
 
-The run's folder holds `model`; of each stage `distilled` and `embed` its log.jsonl, config.json and result.json; `eval*.json` of
-`modernbert eval retrieval --suite`, where the first system is the model and one named `…, passages` the same by passages; and `commit`
-of the code that trained.
+The documents of the second file say what the weights are rounded for. The run's folder holds `model`; of each stage `distilled` and
+`embed` its log.jsonl, config.json and result.json; `eval*.json` of `modernbert eval retrieval --suite`, where the first system is the model
+and one named `…, passages` the same by passages; and `commit` of the code that trained.
 """
 
 import json
@@ -19,7 +19,9 @@ import torch
 from modernbert.checkpoint.float8 import FLOAT8
 from modernbert.checkpoint.folder import load_model, save_model
 from modernbert.checkpoint.modules import read_modules, write_modules
+from modernbert.data.documents import read_documents
 from modernbert.export.beside import write_beside
+from modernbert.export.rounding import batches_of, round_linears
 from modernbert.model.heads import Embedder
 from modernbert.text.passages import PASSAGE
 from modernbert.text.tokenizer import Tokenizer
@@ -55,7 +57,8 @@ model = SentenceTransformer("modernbert/pretrained/{name}")  # encode_query, enc
 in such texts, cut them into passages of {passage} words (`modernbert.text.passages.passages_of`), embed each, and let a text be as good as
 its best passage; `modernbert eval retrieval passages:tiny-embed` does so. The table has both.
 
-Matrices are stored in float8 (e4m3), as in `tiny`; `graph.onnx` reads the same file where there is no torch.
+Matrices are stored in float8 (e4m3), as in `tiny`, those of the layers rounded with their inputs in mind; `graph.onnx` reads the same
+file where there is no torch.
 
 ## How it was made
 
@@ -152,11 +155,12 @@ def score_table(files: list[Path]) -> str:
 
 
 def main() -> None:
-    run, folder = map(Path, sys.argv[1:])
+    run, text, folder = map(Path, sys.argv[1:])
     modules = read_modules(run / "model")
     assert modules is not None, f"{run / 'model'} is no embedder"
-    model = load_model(Embedder, run / "model", dtype=torch.float32)
-    save_model(model, model.config, folder, tokenizer=Tokenizer.load(run / "model"), dtype=FLOAT8)
+    model, tokenizer = load_model(Embedder, run / "model", dtype=torch.float32), Tokenizer.load(run / "model")
+    round_linears(model, batches_of((document.text for document in read_documents([text])), tokenizer))
+    save_model(model, model.config, folder, tokenizer=tokenizer, dtype=FLOAT8)
     write_modules(folder, model.config, modules)
     write_beside(folder)
     rows, logs, seconds = [], {}, 0.0

@@ -200,8 +200,10 @@ def once(file: Path, measure: Any) -> dict[str, Any]:
 
 def main() -> None:
     run, corpus, folder, *shards = map(Path, sys.argv[1:])
-    model = load_model(MaskedLM, run / "model", dtype=torch.float32)
-    save_model(model, model.config, folder, tokenizer=Tokenizer.load(run / "model"), dtype=FLOAT8)
+    model, tokenizer = load_model(MaskedLM, run / "model", dtype=torch.float32), Tokenizer.load(run / "model")
+    texts = (document.text for document in read_documents(sorted(map(str, corpus.glob("*-0000.jsonl.zst"))[:1])))
+    round_linears(model, batches_of(texts, tokenizer))
+    save_model(model, model.config, folder, tokenizer=tokenizer, dtype=FLOAT8)
     write_beside(folder)
     engine = modernbert.load(folder)
     masked = once(run / "masked-packaged.json", lambda: evaluate_masked(engine, [corpus / "validation.jsonl.zst"]))

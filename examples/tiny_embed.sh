@@ -34,9 +34,11 @@ END
 ),$(ls pairs | sed -n 's/^\(sentence-.*\)\.jsonl$/\1:0.15/p' | paste -sd,)
 modernbert finetune tiny_embed distilled/model out=embed teacher.not_for="$code,$long" weights="$weights"
 
-# A second round at lower rates, and what lies between its two stages.
-modernbert finetune tiny_distilled embed/model out=distilled-again batch_pairs=1024 epochs=2 optimizer.muon_lr=0.01
-modernbert finetune tiny_embed distilled-again/model out=embed-again epochs=0.8 optimizer.lr=3e-4 in_batch.scale=40 \
+# A second round in smaller batches, more weight on what is still behind, and what lies between its two stages.
+modernbert finetune tiny_distilled embed/model out=distilled-again batch_pairs=1024 epochs=5.7
+weights=${weights/codenn_sql:8/codenn_sql:14} weights=${weights/codenn_csharp:6/codenn_csharp:9}
+weights=${weights/squality:6/squality:9} weights=${weights/passages:6/passages:8}
+modernbert finetune tiny_embed distilled-again/model out=embed-again epochs=0.5 optimizer.lr=4e-4 in_batch.scale=40 teacher.weight=2 \
     teacher.not_for="$code,$long" weights="$weights"
 python "$here/dev/mean_of.py" distilled-again/model embed-again/model 0.65 tiny-embed
 

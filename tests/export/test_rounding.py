@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -5,8 +7,9 @@ from modernbert.batch import pack
 from modernbert.checkpoint.float8 import FLOAT8
 from modernbert.checkpoint.folder import load_model, save_model
 from modernbert.config import ModelConfig
-from modernbert.export.rounding import round_linears, rounded
-from modernbert.model.heads import Embedder
+from modernbert.export.rounding import batches_of, round_linears, rounded
+from modernbert.model.heads import Embedder, MaskedLM
+from modernbert.text.tokenizer import Tokenizer
 
 
 def each_by_itself(weight):
@@ -63,3 +66,23 @@ def test_vectors_of_a_rounded_model_are_nearer_and_its_folder_holds_what_was_rou
     save_model(embedder, embedder.config, tmp_path, dtype=FLOAT8)
     read = load_model(Embedder, tmp_path, dtype=torch.float32)
     assert all(torch.equal(a, b) for a, b in zip(embedder.state_dict().values(), read.state_dict().values(), strict=True))
+
+
+@torch.no_grad()
+def test_token_vectors_stay_where_the_decoder_shares_them():
+    config = ModelConfig(vocab_size=512, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2)
+    model = MaskedLM(config).eval()
+    vectors, dense = model.model.embeddings.tok_embeddings.weight.clone(), model.head.dense.weight.clone()
+    round_linears(model, [rows(8)])
+    assert torch.equal(model.decoder.weight, vectors)
+    assert not torch.equal(model.head.dense.weight, dense)
+
+
+def test_texts_are_read_from_their_beginnings_and_no_more_than_are_needed(tiny_folder):
+    tokenizer = Tokenizer.load(tiny_folder)
+    endless = (f"text {number} " * 600 for number in itertools.count())
+    batches = list(batches_of(endless, tokenizer))
+    assert [batch.rows for batch in batches] == [50] * 24
+    assert {batch.max_seqlen for batch in batches} == {512}
+    assert next(endless).startswith("text 1200 ")
+    assert list(batches_of([], tokenizer)) == []
