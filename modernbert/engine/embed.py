@@ -3,11 +3,9 @@
 T tokens in the batch · B texts · D width of a vector.
 """
 
-import dataclasses
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,7 +31,7 @@ def embed(
     truncate_dim: int | None,
     precision: Precision,
     truncate: bool,
-    batch_tokens: int,
+    batch_tokens: int | None,
 ) -> np.ndarray:
     """See `Engine.embed`."""
     if modules.pooling is None or isinstance(runner.model, LateInteraction):
@@ -46,12 +44,12 @@ def embed(
     pooling: Pooling = modules.pooling
 
     def compute(batch: Batch) -> Tensor:
-        x_BD = _pooled(runner, runner.encode(batch).float(), batch, pooling, skip)
+        x_BD = _pooled(runner, runner.encoder(batch).float(), batch, pooling, skip)
         for dense in modules.dense:
             x_BD = dense(x_BD)
         return F.normalize(x_BD, dim=-1) if modules.normalize else x_BD
 
-    key = None if skip else f"embed {pooling}"  # which tokens are pooled is read back from the device otherwise
+    key = f"embed {pooling} {skip}"
     if isinstance(given, str) or len(given) <= CHUNK:
         rows = rows_of(runner.tokenizer, given, limit=limit, truncate=truncate)
         vectors = runner.vectors(rows, compute, "embed", batch_tokens, key).reshape(len(rows), width)
@@ -65,7 +63,7 @@ def embed(
     return vectors[0] if isinstance(texts, str) else vectors
 
 
-def embed_tokens(runner: Runner, modules: Modules, texts: Any, *, query: bool, truncate: bool, batch_tokens: int) -> Any:
+def embed_tokens(runner: Runner, modules: Modules, texts: Any, *, query: bool, truncate: bool, batch_tokens: int | None) -> Any:
     """See `Engine.embed_tokens`."""
     if modules.late is not None:
         found = late.token_vectors(
@@ -76,7 +74,7 @@ def embed_tokens(runner: Runner, modules: Modules, texts: Any, *, query: bool, t
     rows = rows_of(runner.tokenizer, texts, limit=runner.limit, truncate=truncate)
     found = runner.per_token(
         rows,
-        lambda batch: F.normalize(model.linear(runner.encode(batch).float()), dim=-1),
+        lambda batch: F.normalize(model.linear(runner.encoder(batch).float()), dim=-1),
         "embed_tokens",
         batch_tokens=batch_tokens,
     )
@@ -93,10 +91,11 @@ def _report_cut(too_long: dict[int, int], limit: int) -> None:
 
 
 def _pooled(runner: Runner, x_TD: Tensor, batch: Batch, pooling: Pooling, skip: int) -> Tensor:
-    """One vector a row, from all its tokens but the first `skip`."""
+    """One vector a row, from all its tokens but the first `skip`; what a stream fills up with may have fewer."""
     if not skip:
         return runner.pool(x_TD, batch, pooling)
-    kept_T = batch.pos_T >= skip
-    begun_B = skip * torch.arange(batch.rows + 1, device=x_TD.device, dtype=torch.int32)
-    kept = dataclasses.replace(batch, ids_T=batch.ids_T[kept_T], pos_T=batch.pos_T[kept_T], cu_seqlens=batch.cu_seqlens - begun_B)
-    return runner.pool(x_TD[kept_T], kept, pooling)
+    if pooling == "cls":
+        return x_TD[(batch.cu_seqlens[:-1] + skip).clamp(max=len(x_TD) - 1)]
+    mean_BD = runner.pool(x_TD * (batch.pos_T >= skip)[:, None], batch, pooling)
+    lengths_B1 = batch.cu_seqlens.diff()[:, None]
+    return mean_BD * (lengths_B1 / (lengths_B1 - skip).clamp(min=1))

@@ -21,7 +21,6 @@ from modernbert.checkpoint.modules import Modules, read_modules
 from modernbert.checkpoint.names import resolve
 from modernbert.checkpoint.settings import read_config, read_pooling
 from modernbert.engine import answer, classify, embed, fill_mask, tag
-from modernbert.engine.batching import BATCH_TOKENS
 from modernbert.engine.classify import Ranked
 from modernbert.engine.hardware import choose_device, choose_inference_dtype, read_dtype
 from modernbert.engine.measured import int8_gain
@@ -40,7 +39,6 @@ def load(
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
-    compile: bool = False,
     batch_invariant: bool = False,
 ) -> "Engine":
     """Loads a model with the head that its folder holds, and its tokenizer.
@@ -52,9 +50,6 @@ def load(
             computes in it natively, float32 elsewhere. int8 makes the encoder's weights a quarter as large and its products faster;
             layers that lose too much in it stay in float32 (`engine.quantized`), and all do, with a warning, on a CPU where int8 is
             the slower one. fp8 is for NVIDIA's GPUs from Ada on: the products behind norms in 8-bit floats, the rest in bfloat16.
-        compile: run large batches through `torch.compile`, after a minute once for each machine and model (then it is kept on disk):
-            on a GPU less work for the host, for which batches of 8,192 tokens wait; from 32,768 on they run as fast without it. On a
-            GPU, too, small batches run as CUDA graphs, and no batch waits for the one before.
         batch_invariant: give a text bit for bit the same result in any batch, at any place in it.
 
     Raises:
@@ -78,7 +73,7 @@ def load(
     if device.type == "cpu":
         use_native_layers(model)
     modules = read_modules(folder) or Modules(pooling=read_pooling(folder))
-    return Engine(model, tokenizer, modules=modules, compile=compile, batch_invariant=batch_invariant)
+    return Engine(model, tokenizer, modules=modules, batch_invariant=batch_invariant)
 
 
 def tokenizer_of(folder: Path) -> Tokenizer:
@@ -110,7 +105,6 @@ class Engine:
         tokenizer: Tokenizer,
         *,
         modules: Modules | None = None,
-        compile: bool = False,
         batch_invariant: bool = False,
     ) -> None:
         """Puts the parts together.
@@ -120,9 +114,9 @@ class Engine:
                 Every one embeds; the other tasks need their head.
             tokenizer: the one that the model was trained with.
             modules: what `embed` does after the encoder; None pools as the config's `classifier_pooling` says.
-            compile, batch_invariant: as in `load`.
+            batch_invariant: as in `load`.
         """
-        self._runner = Runner(model, tokenizer, compile=compile, batch_invariant=batch_invariant)
+        self._runner = Runner(model, tokenizer, batch_invariant=batch_invariant)
         self.model = model
         self.config = self._runner.config
         self.tokenizer = tokenizer
@@ -165,7 +159,7 @@ class Engine:
         truncate_dim: int | None = None,
         precision: Precision = "float32",
         truncate: bool = False,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
     ) -> np.ndarray:
         """One vector a text: pooled, projected and normalised as the model's folder says.
 
@@ -177,7 +171,8 @@ class Engine:
             truncate_dim: keep only the first dimensions, which models trained with Matryoshka losses bear.
             precision: int8, uint8, binary or ubinary for smaller vectors: see `embed.quantize`, also for its ranges.
             truncate: cut texts that are too long, and warn, in place of the error.
-            batch_tokens: tokens that go through the model together; what fits the memory, as the vectors do not depend on it.
+            batch_tokens: tokens that go through the model together; None is what this device is fast with: 65,536 on a GPU. Fewer
+                take less memory; the vectors do not depend on it.
 
         Returns:
             float32 [texts, width] in the order of the texts, [width] for a single string; smaller types as `precision` says.
@@ -201,7 +196,7 @@ class Engine:
         )
 
     def embed_tokens(
-        self, texts: str | Iterable[str], *, query: bool = False, truncate: bool = False, batch_tokens: int = BATCH_TOKENS
+        self, texts: str | Iterable[str], *, query: bool = False, truncate: bool = False, batch_tokens: int | None = None
     ) -> np.ndarray | list[np.ndarray]:
         """A unit vector for each token, special tokens included, by the late-interaction head (ColBERT); compare by MaxSim.
 
@@ -211,7 +206,7 @@ class Engine:
             texts: a text, or several.
             query: whether they are queries, which such a folder treats otherwise than documents.
             truncate: cut texts that are too long, and warn, in place of the error.
-            batch_tokens: tokens that go through the model together.
+            batch_tokens: tokens that go through the model together; None leaves it to the device.
 
         Returns:
             float32 [tokens, width] for each text; for a single string that alone.

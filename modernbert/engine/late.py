@@ -23,7 +23,7 @@ from modernbert.vectors import LateSettings
 
 
 def token_vectors(
-    runner: Runner, modules: Modules, late: LateSettings, texts: Any, *, query: bool, truncate: bool, batch_tokens: int
+    runner: Runner, modules: Modules, late: LateSettings, texts: Any, *, query: bool, truncate: bool, batch_tokens: int | None
 ) -> list[np.ndarray]:
     """Unit vectors, float32 [tokens, O] for each text; a document's lack those of the skiplist.
 
@@ -48,7 +48,7 @@ def token_vectors(
     full = [row + [runner.tokenizer.mask_id] * (length - len(row)) for row in rows]
     if late.attend_to_expansion_tokens:
         return runner.per_token(full, compute, "embed_tokens", batch_tokens=batch_tokens)
-    several = max(1, batch_tokens // length)
+    several = max(1, runner.budget(batch_tokens) // length)
     found = []
     for first in range(0, len(rows), several):
         ids_BL = torch.tensor(full[first : first + several], device=runner.device)

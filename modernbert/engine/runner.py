@@ -3,7 +3,6 @@
 T tokens in the batch · B rows · D hidden · C classes.
 """
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -15,10 +14,11 @@ from torch import Tensor, nn
 from modernbert.batch import Batch, pack
 from modernbert.checkpoint.folder import ARCHITECTURES
 from modernbert.config import Pooling
-from modernbert.engine.batching import BATCH_TOKENS, CPU_TOKENS, each_group, grouped_as_they_come
-from modernbert.engine.stream import FILLING, GRAPH_TOKENS, Stream
+from modernbert.engine.batching import BATCH_TOKENS, CPU_TOKENS, GPU_TOKENS, INVARIANT_TOKENS, each_group, grouped_as_they_come
+from modernbert.engine.stream import FILLING, Stream
 from modernbert.errors import CheckpointError
 from modernbert.kernels.attention import SHORT
+from modernbert.kernels.attention_flash import flash_runs_on
 from modernbert.model.encoder import Encoder
 from modernbert.model.heads import (
     Classifier,
@@ -42,10 +42,6 @@ HEADS: dict[type[nn.Module], str] = {
 }
 """What each head is called in messages."""
 
-
-INVARIANT_TOKENS = 16_384
-"""Tokens of every batch on a GPU, where results must not depend on it: products come near their best speed."""
-
 PIECE = 64
 """Tokens of a row that are added one after the other, where the order must not depend on the batch."""
 
@@ -53,12 +49,10 @@ PIECE = 64
 class Runner:
     """A model where it shall run, with its tokenizer. The engine's tasks are functions over it."""
 
-    def __init__(self, model: nn.Module, tokenizer: Tokenizer, *, compile: bool = False, batch_invariant: bool = False) -> None:
+    def __init__(self, model: nn.Module, tokenizer: Tokenizer, *, batch_invariant: bool = False) -> None:
         """Puts the parts together.
 
         Args:
-            compile: whether large batches run as `torch.compile` makes them, once for all shapes, and on a GPU small ones as CUDA
-                graphs, without waiting between batches.
             batch_invariant: whether a row's result is bitwise the same in any batch: each has one count of tokens, so that the
                 same kernels run, and sums within a row go in its own order.
         """
@@ -72,23 +66,13 @@ class Runner:
         self.limit = self.config.max_position_embeddings
         """Longest row in tokens, special tokens included."""
         self.batch_invariant = batch_invariant
+        never_waits = flash_runs_on(self.encoder.final_norm.weight)  # other attention reads lengths back from the device
+        self._tokens = GPU_TOKENS if never_waits else BATCH_TOKENS
         least = INVARIANT_TOKENS if self.device.type == "cuda" else 0
         bounds = tuple(sorted({SHORT, max(self.limit, SHORT)}))  # short rows have kernels of their own
         self.stream = Stream(self.device, fixed=(max(least, self.limit + FILLING), bounds) if batch_invariant else None)
         self._apart = SHORT if batch_invariant else 0
-        self._streams = batch_invariant or (compile and self.device.type == "cuda")
-        self._compiles = compile
-
-    def encode(self, batch: Batch) -> Tensor:
-        """Hidden states, one a token."""
-        if not self._compiles or (len(batch.ids_T) <= GRAPH_TOKENS and not self.batch_invariant):
-            return self.encoder(batch)
-        return self._compiled(batch)
-
-    @functools.cached_property
-    def _compiled(self) -> Callable[..., Tensor]:
-        """Made when the first large batch comes: importing the compiler takes seconds."""
-        return torch.compile(self.encoder, dynamic=True)
+        self._streams = batch_invariant or never_waits
 
     def pool(self, x_TD: Tensor, batch: Batch, pooling: Pooling) -> Tensor:
         """`heads.pool`; on a GPU its sums are of no certain order, which `batch_invariant` must have."""
@@ -109,20 +93,24 @@ class Runner:
             f"load a {ARCHITECTURES[wanted]}, or fine-tune this one into it"
         )
 
-    def groups(self, rows: Sequence[Sequence[int]], doing: str, batch_tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
-        """Numbers of the rows that go through the model together: at most `batch_tokens`, and on a CPU at most `CPU_TOKENS`."""
-        return each_group([len(row) for row in rows], self._budget(batch_tokens), doing, self._apart)
+    def groups(self, rows: Sequence[Sequence[int]], doing: str, batch_tokens: int | None = None) -> Iterator[list[int]]:
+        """Numbers of the rows that go through the model together, at most `budget(batch_tokens)`."""
+        return each_group([len(row) for row in rows], self.budget(batch_tokens), doing, self._apart)
 
-    def _budget(self, batch_tokens: int) -> int:
-        budget = min(batch_tokens, CPU_TOKENS) if self.device.type == "cpu" else batch_tokens
-        return budget if self.stream.fixed is None else self.stream.fixed[0] - 1
+    def budget(self, batch_tokens: int | None) -> int:
+        """Tokens of a batch: what is asked for, or what this device is fast with; at most `CPU_TOKENS` on a CPU, and all of one number
+        where results must not depend on it."""
+        if self.stream.fixed is not None:
+            return self.stream.fixed[0] - 1
+        wanted = self._tokens if batch_tokens is None else batch_tokens
+        return min(wanted, CPU_TOKENS) if self.device.type == "cpu" else wanted
 
     def each(
         self,
         rows: Sequence[Sequence[int]],
         compute: Callable[[Batch], Tensor],
         doing: str,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         key: str | None = None,
     ) -> Iterator[tuple[list[int], list[int], Tensor]]:
         """Yields groups of rows with what `compute` makes of them; not in order, so that a group's rows are of like length.
@@ -131,7 +119,7 @@ class Runner:
             rows: token ids; none longer than the model reads.
             compute: from a batch on the model's device to scores; runs without gradients.
             doing: name of the progress bar.
-            batch_tokens: tokens that go through the model together.
+            batch_tokens: tokens that go through the model together; None leaves it to the device.
             key: a name for `compute`, if a CUDA graph may be kept of it: the same for the same computation.
 
         Returns:
@@ -157,7 +145,7 @@ class Runner:
         rows: Sequence[Sequence[int]],
         compute: Callable[[Batch], Tensor],
         doing: str,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         key: str | None = None,
     ) -> np.ndarray:
         """One vector a row, float32 [rows, width], where `compute` gives one for each row of its batch."""
@@ -169,7 +157,7 @@ class Runner:
         total: int,
         compute: Callable[[Batch], Tensor],
         doing: str,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         key: str | None = None,
     ) -> np.ndarray:
         """As `vectors`, of rows that come in chunks: the device works on one while the next is made.
@@ -179,7 +167,7 @@ class Runner:
             total: how many there are in all of them.
         """
         found: np.ndarray | None = None
-        groups = grouped_as_they_come(chunks, total, self._budget(batch_tokens), doing, self._apart)
+        groups = grouped_as_they_come(chunks, total, self.budget(batch_tokens), doing, self._apart)
         for group, _, x_BD in self._each(groups, compute, key):
             if found is None:
                 found = np.empty((total, x_BD.shape[-1]), dtype=np.float32)
@@ -191,14 +179,14 @@ class Runner:
         rows: Sequence[Sequence[int]],
         compute: Callable[[Batch], Tensor],
         doing: str,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         key: str | None = None,
     ) -> list[np.ndarray]:
         """For each row a float32 [tokens, width], where `compute` gives one vector for each token of its batch."""
         found: list[np.ndarray] = [np.empty(0)] * len(rows)
         for group, lengths, x_TD in self.each(rows, compute, doing, batch_tokens, key):
             for i, x_LD in zip(group, x_TD[: sum(lengths)].split(lengths), strict=True):
-                found[i] = x_LD.numpy()
+                found[i] = x_LD.numpy().copy()  # a view would keep the whole batch, and pinned on a GPU
         return found
 
     def row_logits(self, rows: Sequence[Sequence[int]], task: str) -> np.ndarray:
@@ -210,7 +198,7 @@ class Runner:
         model = self.head(SequenceClassifier, task)
 
         def scores(batch: Batch) -> Tensor:
-            pooled_BD = self.pool(self.encode(batch), batch, self.config.classifier_pooling)
+            pooled_BD = self.pool(self.encoder(batch), batch, self.config.classifier_pooling)
             return model.classifier(model.head(pooled_BD).float())  # bf16 logits have steps of 1/64 near 3: classes would tie
 
         return self.vectors(rows, scores, task, key="row_logits").reshape(len(rows), self.config.num_labels)
@@ -223,7 +211,7 @@ class Runner:
         """
         model = self.head(wanted, task)
         return self.per_token(
-            rows, lambda batch: model.classifier(model.head(self.encode(batch)).float()), task, key="token_logits"
+            rows, lambda batch: model.classifier(model.head(self.encoder(batch)).float()), task, key="token_logits"
         )
 
 

@@ -2,8 +2,8 @@
 
     rows ─→ Staged (host, pinned) ─→ Batch on the device ─→ compute ─→ result (host, pinned) ─→ as soon as its event has passed
 
-A batch is padded to one of few counts of tokens; what fills it up are rows of their own, which nobody reads. Small batches replay a
-CUDA graph, because starting some 250 kernels one by one takes longer than running them.
+A batch is filled up to one of few counts of tokens, by rows of their own, which nobody reads. Small batches replay a CUDA graph, because
+starting some 250 kernels one by one takes longer than running them.
 
 T tokens in the batch · B rows.
 """
@@ -23,11 +23,9 @@ from modernbert.batch import Batch
 GRAPH_TOKENS = 1024
 """Batches of at most so many tokens, filling included, run as CUDA graphs."""
 STEP = 256
-"""Larger batches have a multiple of so many tokens."""
+"""Larger batches have a multiple of so many tokens, so that memory of one is used again for the next."""
 FILLING = 256
-"""Tokens of the longest row that fills a batch up: its attention costs little."""
-ROW_STEP = 64
-"""Larger batches have a multiple of so many rows, empty ones counted."""
+"""Tokens of the longest row that fills a batch up: its attention costs little. None is longer than the batch's own longest."""
 IN_FLIGHT = 4
 """Batches that the device has been given and not yet handed back: enough to hide the host's work, few enough to bound memory."""
 USES_BEFORE_CAPTURE = 2
@@ -49,7 +47,7 @@ class Shape:
 
 
 def shape_of(lengths: Sequence[int], fixed: Fixed | None = None) -> Shape:
-    """The shape that rows are padded to. One token of filling at least, so that no row begins at the end of the batch.
+    """The shape that rows are filled up to. One token of filling at least, so that no row begins at the end of the batch.
 
     Args:
         lengths: tokens of each row.
@@ -70,15 +68,14 @@ def shape_of(lengths: Sequence[int], fixed: Fixed | None = None) -> Shape:
         tokens = max(32, 1 << (real - 1).bit_length())
     else:
         tokens = -(-real // STEP) * STEP
-    filling = -(-(tokens - sum(lengths)) // FILLING)
-    rows = -(-(len(lengths) + filling) // ROW_STEP) * ROW_STEP  # cuDNN plans its attention anew for each count of rows
+    longest = max(lengths)
     if fixed is not None:
-        longest = next(bound for bound in fixed[1] if max(lengths) <= bound)
+        longest = next(bound for bound in fixed[1] if longest <= bound)
     elif tokens <= GRAPH_TOKENS:
-        rows = max(len(lengths) + filling, tokens // 4 + 1)  # enough for rows of 4 tokens; more is another shape
         longest = tokens
-    else:
-        longest = 1 << (max([*lengths, min(FILLING, tokens)]) - 1).bit_length()
+    rows = len(lengths) + -(-(tokens - sum(lengths)) // min(FILLING, longest))
+    if fixed is None and tokens <= GRAPH_TOKENS:
+        rows = max(rows, tokens // 4 + 1)  # enough for rows of 4 tokens; more is another shape
     return Shape(tokens=tokens, rows=rows, max_seqlen=longest)
 
 
@@ -93,11 +90,12 @@ def stage(rows: Sequence[Sequence[int]], shape: Shape, staged: np.ndarray) -> No
     [7, 8, 9, 0, 0, 1, 2, 0, 0, 3, 3, 4]
     """
     tokens, real = shape.tokens, sum(map(len, rows))
-    filling = -(-(tokens - real) // FILLING)
+    longest = min(FILLING, shape.max_seqlen)
+    filling = -(-(tokens - real) // longest)
     starts = np.full(shape.rows + 1, real, np.int32)
     starts[0] = 0
     np.cumsum([len(row) for row in rows], out=starts[1 : len(rows) + 1])
-    starts[shape.rows + 1 - filling :] = np.minimum(real + FILLING * np.arange(1, filling + 1), tokens)
+    starts[shape.rows + 1 - filling :] = np.minimum(real + longest * np.arange(1, filling + 1), tokens)
     staged[:real] = np.fromiter(chain.from_iterable(rows), np.int32, count=real)
     staged[real:tokens] = 0
     staged[tokens : 2 * tokens] = np.arange(tokens, dtype=np.int32) - np.repeat(starts[:-1], np.diff(starts))

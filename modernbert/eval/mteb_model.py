@@ -18,7 +18,7 @@ from modernbert.errors import MissingExtraError
 class MtebModel:
     """One vector a text, for mteb's tasks of every kind; queries get the folder's prompt for queries, documents that for documents."""
 
-    def __init__(self, engine: Engine, name: str = "modernbert/local", batch_tokens: int = 16_384) -> None:
+    def __init__(self, engine: Engine, name: str = "modernbert/local", batch_tokens: int | None = None) -> None:
         """Takes a model that is loaded; `name` stands in mteb's results, as owner/name."""
         self.engine, self.name, self.batch_tokens = engine, name, batch_tokens
 

@@ -183,7 +183,7 @@ def best(scores_N: np.ndarray, data: RetrievalSet, query: int, depth: int, least
     return Ranking(places[order], scores_N[places][order])
 
 
-def engine_system(name: str, engine: Engine, first: System | None = None, *, batch_tokens: int = 16_384) -> System:
+def engine_system(name: str, engine: Engine, first: System | None = None, *, batch_tokens: int | None = None) -> System:
     """The system that a model of ours is: token vectors, a cross-encoder, or one vector a text.
 
     Prompts named query and document (or passage), where the folder has them, are put before the texts. Texts that are longer than the

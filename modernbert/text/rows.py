@@ -12,7 +12,8 @@ from modernbert.text.tokenizer import Tokenizer
 from modernbert.vectors import VectorSettings, prompt_of
 
 FIRST_CHUNK, CHUNK, CHUNKS_AHEAD = 1024, 8192, 2
-"""Texts that are tokenised together: few at first, so that the model can begin; and how many chunks wait for it at most."""
+"""Texts that are tokenised together: few at first, so that the model can begin, then twice as many as before, which tokenising takes
+less time for than a GPU for those before; and how many chunks wait for the model at most."""
 
 
 class TruncationWarning(UserWarning):
@@ -77,9 +78,8 @@ def rows_ahead(
             report(too_long, limit, truncate, alone=False)
         return rows
 
-    ends = [*range(FIRST_CHUNK, len(texts), CHUNK), len(texts)]
     with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="tokenise") as thread:
-        places = iter(zip([0, *ends[:-1]], ends, strict=True))
+        places = _chunks(len(texts))
         coming = deque(thread.submit(make, *place) for place in itertools.islice(places, CHUNKS_AHEAD))
         try:
             while coming:
@@ -89,6 +89,18 @@ def rows_ahead(
         finally:
             for chunk in coming:
                 chunk.cancel()
+
+
+def _chunks(texts: int) -> Iterator[tuple[int, int]]:
+    """Where each chunk begins and ends.
+
+    >>> list(_chunks(20_000))
+    [(0, 1024), (1024, 3072), (3072, 7168), (7168, 15360), (15360, 20000)]
+    """
+    start, size = 0, FIRST_CHUNK
+    while start < texts:
+        yield start, min(start + size, texts)
+        start, size = start + size, min(2 * size, CHUNK)
 
 
 def prompted(

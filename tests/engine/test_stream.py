@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from modernbert.batch import pack
+from modernbert.checkpoint.modules import Modules
 from modernbert.engine.engine import Engine, load
 from modernbert.engine.runner import Runner, mean_in_order
 from modernbert.engine.stream import FILLING, Shape, Stream, batch_of, shape_of, size_of, stage
@@ -112,11 +113,17 @@ def test_the_mean_of_a_row_has_the_same_bits_at_any_place():
         torch.testing.assert_close(found, pool(x_TD, batch, "mean")[2::3], atol=1e-6, rtol=1e-5)
 
 
-def test_the_compiler_is_not_asked_before_a_batch_is_large(tiny_folder):
-    """Importing it takes longer than a first vector."""
-    engine = load(tiny_folder, device="cpu", compile=True)
-    engine.embed("a short text")
-    assert "_compiled" not in vars(engine._runner)
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_a_prompt_that_is_not_pooled_is_left_out_of_rows_that_a_stream_has_filled_up(tiny_folder, pooling):
+    """Those of the filling may have fewer tokens than the prompt, or none."""
+    plain, streamed = load(tiny_folder, device="cpu"), load(tiny_folder, device="cpu")
+    streamed._runner._streams = True
+    texts = _texts(np.random.default_rng(0), 300)
+    for engine in (plain, streamed):
+        engine.modules = Modules(pooling=pooling, prompts={"query": "what of this: "}, include_prompt=False)
+    np.testing.assert_allclose(
+        streamed.embed(texts, prompt_name="query"), plain.embed(texts, prompt_name="query"), atol=1e-5
+    )  # float32 rounding
 
 
 def _plain(engine: Engine, pooling: str) -> Engine:
@@ -128,7 +135,7 @@ def test_rows_and_tokens_are_those_of_plain_batches(tiny_folder):
     runner = Runner(plain.model, Tokenizer.load(tiny_folder))
     runner._streams = True
     rows = [[5] * length for length in (3, 1, 40, 17, 200)]
-    streamed = runner.per_token(rows, runner.encode, "test", 64)
+    streamed = runner.per_token(rows, runner.encoder, "test", 64)
     for row, found in zip(rows, streamed, strict=True):
         wanted = plain.model.model(pack([row])).detach().numpy()
         np.testing.assert_allclose(found, wanted, atol=1e-4)
@@ -136,7 +143,7 @@ def test_rows_and_tokens_are_those_of_plain_batches(tiny_folder):
 
 @pytest.mark.gpu
 def test_small_batches_replay_a_graph_with_the_same_vectors(tiny_folder):
-    engine = load(tiny_folder, device="cuda", compile=True)
+    engine = load(tiny_folder, device="cuda", dtype="bfloat16")
     texts = [f"{'word ' * i}Paris" for i in range(12)]
     first = [engine.embed(text) for text in texts]
     for _ in range(5):
@@ -146,3 +153,32 @@ def test_small_batches_replay_a_graph_with_the_same_vectors(tiny_folder):
 
 def test_shapes_count_as_equal_when_their_numbers_are():
     assert shape_of([16]) == Shape(tokens=32, rows=9, max_seqlen=32) == shape_of([9, 2])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_on_a_gpu_batches_that_are_not_waited_for_give_the_vectors_of_those_that_are(tiny_folder, pooling):
+    """Within what float16 rounds, with products of another size; another text's vector is as far away as it is long."""
+    engine = load(tiny_folder, device="cuda", dtype="float16")
+    engine.modules = Modules(pooling=pooling, prompts={"query": "what of this: "}, include_prompt=False)
+    texts = _texts(np.random.default_rng(0), 3000)
+    assert engine._runner._streams
+    for given in ({}, {"prompt_name": "query"}, {"batch_tokens": 3000}):
+        streamed = engine.embed(texts, **given)
+        engine._runner._streams = False
+        plain = engine.embed(texts, **given)
+        engine._runner._streams = True
+        assert np.linalg.norm(streamed - plain) < 3e-2 * np.linalg.norm(plain)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_on_a_gpu_a_text_gives_the_same_bits_in_any_batch_where_that_is_asked_for(tiny_folder, long_text, pooling):
+    engine = load(tiny_folder, device="cuda", dtype="bfloat16", batch_invariant=True)
+    engine.modules = Modules(pooling=pooling)
+    random = np.random.default_rng(1)
+    texts = [*_texts(random, 200), long_text]
+    together = engine.embed(texts, truncate=True)
+    for _ in range(5):
+        order = random.permutation(len(texts))[: random.integers(2, len(texts))]
+        np.testing.assert_array_equal(engine.embed([texts[i] for i in order], truncate=True), together[order])
