@@ -7,7 +7,8 @@ Parts, each of them a table of the record:
     encoder      tokens/s of the encoder alone, fixed and variable lengths, at 512 and 8,192, with the share of the roofline and peak memory
     latency      one row of 16 tokens, from ids on the device to hidden states on the host; by the engine from ids to the vector on the host
     accuracy     error of 16-bit hidden states against float32, ours and transformers', same weights and ids
-    peers        other architectures: the columns of `encoder`, and the largest batch that fits
+    peers        other architectures: the columns of `encoder`
+    largest      … and rows of the largest batch that fits
     embed        real texts through `embed` and through sentence-transformers' `encode`, from strings to vectors
 
 Each contestant runs in a process of its own, one after the other. Variable lengths are normal around half the maximum, their sd a quarter
@@ -36,16 +37,28 @@ from modernbert.checkpoint.folder import save_model
 from modernbert.config import preset
 from modernbert.engine.hardware import choose_device
 from modernbert.errors import MissingExtraError
+from modernbert.kernels.linear_fp8 import fp8_runs_on
 from modernbert.model.heads import Embedder
 from modernbert.model.init import init_weights
 from modernbert.text.tokenizer import Tokenizer
 from modernbert.train.report import figure_class
 
-PARTS = ("encoder", "latency", "accuracy", "peers", "embed")
+PARTS = ("encoder", "latency", "accuracy", "peers", "largest", "embed")
 BATCH_TOKENS = 65_536
 """Tokens of a full batch: 128 rows of 512, 8 of 8,192."""
 THEIR_SHARE = 20
-"""sentence-transformers encodes the first of so many parts of the texts, since all of them would take it a minute a time."""
+"""sentence-transformers looks for its best setting on the first of so many parts of the texts: all of them take it half a minute a time."""
+THEIR_SETTINGS = (
+    ("sdpa", 32),
+    ("flash_attention_2", 128),
+    ("flash_attention_2", 256),
+    ("flash_attention_2", 512),
+)
+"""Attention and rows of a batch. With 32 rows, its default, it waits for the host."""
+THEIR_REPEATS = 3
+"""Of each of them, and of the best with all texts."""
+
+ROOFLINE = "roofline_tokens_per_second"
 
 COLUMNS: Columns = {
     "512 fixed": (512, False),
@@ -63,6 +76,7 @@ def inference_record(
     repeats: int = 10,
     device: str | None = None,
     memory_gib: float | None = None,
+    only: Sequence[str] = (),
     texts: Sequence[str] = (),
     tokenizer: Path | None = None,
     kept: Path | None = None,
@@ -76,10 +90,11 @@ def inference_record(
         repeats: measurements of each figure.
         device: None takes the best one here.
         memory_gib: of the device that a contestant may use, for the largest batch; None is all.
+        only: contestants of `encoder`, `latency`, `peers` and `largest`; nothing is all.
         texts, tokenizer: for `embed`.
         kept: a folder that gets each measurement as it ends; what is there is not measured again.
     """
-    alone, each = functools.partial(_alone, kept), functools.partial(_each, kept)
+    alone, each = functools.partial(_alone, kept), functools.partial(_each, kept, only)
     where = str(choose_device(device))
     columns = {name: column for name, column in COLUMNS.items() if column[0] <= batch_tokens}
     common = (columns, batch_tokens, where, repeats)
@@ -97,9 +112,10 @@ def inference_record(
         elif part == "accuracy":
             measured[part] = {size: alone(f"accuracy {size}", measures.accuracy, size, where) for size in sizes}
         elif part == "peers":
-            found = {size: each("architectures", measures.speeds, size, *common) for size in sizes}
-            largest = {size: each("architectures", measures.largest, size, columns, where, memory_gib) for size in sizes}
-            measured[part] = {"tokens_per_second": found, "largest_batch": largest, "memory_gib": memory_gib}
+            measured[part] = {size: each("architectures", measures.speeds, size, *common) for size in sizes}
+        elif part == "largest":
+            measured["memory_gib"] = memory_gib
+            measured[part] = {size: each("architectures", measures.largest, size, columns, where, memory_gib) for size in sizes}
         else:
             assert part == "embed"
             measured[part] = _embed(alone, list(texts), tokenizer, sizes[0], where, repeats)
@@ -129,9 +145,13 @@ def _in_a_process(measure: Callable[..., Any], *arguments: Any) -> Any:
             return {"failed": f"{type(error).__name__}: {error}"[:500]}
 
 
-def _each(kept: Path | None, table: str, measure: Callable[..., Any], size: str, *arguments: Any) -> dict[str, Any]:
+def _each(
+    kept: Path | None, only: Sequence[str], table: str, measure: Callable[..., Any], size: str, *arguments: Any
+) -> dict[str, Any]:
     return {
-        name: _alone(kept, f"{measure.__name__} {size} {name}", measure, table, name, size, *arguments) for name in TABLES[table]
+        name: _alone(kept, f"{measure.__name__} {size} {name}", measure, table, name, size, *arguments)
+        for name in TABLES[table]
+        if not only or name in only
     }
 
 
@@ -146,28 +166,36 @@ def _embed(
         model = Embedder(config)
         init_weights(model, config, torch.Generator().manual_seed(0))
         save_model(model, config, folder, tokenizer=Tokenizer.load(tokenizer))
-        lengths = [len(row) for row in Tokenizer.load(tokenizer).encode(texts)]
+        longest = config.max_position_embeddings
+        lengths = [min(len(row), longest) for row in Tokenizer.load(tokenizer).encode(texts)]
         tokens, some = sum(lengths), len(texts) // THEIR_SHARE or len(texts)
         common = (folder, texts, tokens, device, repeats)
         runs = {"modernbert": alone("embed", measures.ours_embeds, *common)}
-        for implementation in ("sdpa", "flash_attention_2"):
-            for rows in (32, 128):
-                name = f"sentence-transformers, {implementation}, batch_size={rows}"
-                given = (folder, texts[:some], sum(lengths[:some]), device, repeats, implementation, rows)
-                runs[name] = alone(name, measures.theirs_embeds, *given)
-        first = [alone(f"first vector {turn}", measures.first_vector, folder, device) for turn in range(3)]
-        many = [alone(f"first vectors {turn}", measures.first_vector, folder, device, texts[:4096], True) for turn in range(3)]
+        theirs: dict[tuple[str, int], float] = {}
+        for setting in THEIR_SETTINGS:
+            name = f"sentence-transformers, {setting[0]}, batch_size={setting[1]}, {some:,} texts"
+            given = (folder, texts[:some], sum(lengths[:some]), device, min(repeats, THEIR_REPEATS), *setting)
+            runs[name] = alone(name, measures.theirs_embeds, *given)
+            if "failed" not in runs[name]:
+                theirs[setting] = runs[name]["tokens_per_second"]["median"]
+        if theirs:
+            best = max(theirs, key=lambda setting: theirs[setting])
+            name = f"sentence-transformers, {best[0]}, batch_size={best[1]}"
+            given = (folder, texts, tokens, device, min(repeats, THEIR_REPEATS), *best)
+            runs[name] = alone(name, measures.theirs_embeds, *given)
+        runs["modernbert, again"] = alone("embed, again", measures.ours_embeds, *common)
+        first = [alone(f"first vector {turn}", measures.first_vector, folder, device) for turn in range(2)]
         bits = alone("invariance", measures.invariance, folder, texts[:1000], device)
-        runs["modernbert, batch-invariant"] = alone("embed, batch-invariant", measures.ours_embeds, *common, True, True)
-        runs["modernbert, not compiled"] = alone("embed, not compiled", measures.ours_embeds, *common, False)
+        runs["modernbert, batch-invariant"] = alone("embed, batch-invariant", measures.ours_embeds, *common, None, True)
+        if fp8_runs_on(torch.device(device)):
+            runs["modernbert, fp8"] = alone("embed, fp8", measures.ours_embeds, *common, "fp8")
     return {
         "texts": len(texts),
         "tokens": tokens,
-        "texts_of_sentence_transformers": some,
+        "longest": max(lengths),
         "cores": os.cpu_count(),
         "runs": runs,
-        "first_vector_s": first,
-        "first_4096_vectors_compiled_s": many,
+        "first_vector": first,
         "batch_invariance": bits,
     }
 
@@ -176,11 +204,15 @@ def markdown(record: dict[str, Any]) -> str:
     """The record as tables, in thousands of tokens a second."""
     lines = [f"{record['device']}, torch {record['environment']['torch']}"]
     for part in ("encoder", "peers"):
-        found = record.get(part, {})
-        for size, contestants in (found.get("tokens_per_second", found)).items():
+        for size, contestants in record.get(part, {}).items():
             lines += _speed_table(
                 f"{part}, {size}", contestants, record.get("roofline", {}).get(size) if part == "encoder" else None
             )
+    for size, contestants in record.get("largest", {}).items():
+        lines += ["", f"**rows of the largest batch, {size}**, within {record['memory_gib'] or 'all'} GiB", ""]
+        lines += [
+            f"- {name}: " + ", ".join(f"{column} {rows}" for column, rows in found.items()) for name, found in contestants.items()
+        ]
     for size, contestants in record.get("latency", {}).items():
         lines += ["", f"**latency, {size}**", "", "| | p50, ms | p99, ms |", "|---|---:|---:|"]
         lines += [
@@ -195,29 +227,29 @@ def markdown(record: dict[str, Any]) -> str:
     if embed := record.get("embed"):
         lines += ["", f"**embed**, {embed['texts']:,} texts, {embed['tokens']:,} tokens", "", "| | k tokens/s |", "|---|---:|"]
         lines += [f"| {name} | {_cell(line)} |" for name, line in embed["runs"].items()]
-        lines += ["", f"first vector of a process after its imports, in order, s: {embed['first_vector_s']}"]
-        lines += [f"first 4,096 vectors, compiled, in order, s: {embed['first_4096_vectors_compiled_s']}"]
+        lines += ["", f"first vector of a process, in order: {embed['first_vector']}"]
         lines += [f"batch invariance: {embed['batch_invariance']}"]
     return "\n".join(lines)
 
 
 def _speed_table(title: str, contestants: dict[str, Any], roofline: dict[str, Any] | None) -> list[str]:
-    columns = next(list(line) for line in contestants.values() if "failed" not in line) if contestants else []
+    columns = next((list(line) for line in contestants.values() if "failed" not in line), [])
     lines = ["", f"**{title}**", "", "| k tokens/s | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
     for name, found in contestants.items():
-        cells = [_cell(found.get(column, found), roofline[column] if roofline else None) for column in columns]
+        bound = "fp8_roofline_tokens_per_second" if name.endswith("fp8") else ROOFLINE
+        cells = [_cell(found.get(column, found), roofline[column][bound] if roofline else None) for column in columns]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     if roofline:
-        cells = [f"{roofline[column]['roofline_tokens_per_second'] / 1e3:,.0f}" for column in columns]
+        cells = [f"{roofline[column][ROOFLINE] / 1e3:,.0f}" for column in columns]
         lines.append("| *products + attention alone* | " + " | ".join(cells) + " |")
     return lines
 
 
-def _cell(found: dict[str, Any], roofline: dict[str, Any] | None = None) -> str:
+def _cell(found: dict[str, Any], roofline: float | None = None) -> str:
     if "tokens_per_second" not in found:
         return str(found.get("failed", ""))[:60]
     speed = found["tokens_per_second"]["median"]
-    share = f" ({speed / roofline['roofline_tokens_per_second']:.0%})" if roofline else ""
+    share = f" ({speed / roofline:.0%})" if roofline else ""
     return f"{speed / 1e3:,.0f}{share}"
 
 
@@ -250,11 +282,12 @@ def _draw(record: dict[str, Any], path: Path) -> None:
             places = [place + (number - (len(shown) - 1) / 2) * width for place in range(len(columns))]
             axes.bar(places, heights, width, yerr=spread, label=name, error_kw={"linewidth": 0.8, "ecolor": "0.3"})
         for place, column in enumerate(columns):
-            bound = record["roofline"][size][column]["roofline_tokens_per_second"] / 1e3
+            bound = record["roofline"][size][column][ROOFLINE] / 1e3
             axes.plot([place - 0.42, place + 0.42], [bound, bound], color="0.2", linestyle=":", linewidth=1)
         axes.set_xticks(range(len(columns)), columns)
         axes.set(title=f"{size}, {record['device']}; dotted: products and attention alone, bf16", ylabel="thousand tokens/s")
         axes.grid(axis="y", alpha=0.3)
         axes.set_axisbelow(True)
-        axes.legend(frameon=False, fontsize="small")
+        axes.margins(y=0.15)
+        axes.legend(frameon=False, fontsize="small", ncols=2, loc="upper right")
     figure.savefig(path, dpi=110)

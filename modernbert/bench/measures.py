@@ -4,8 +4,11 @@ T tokens · N heads · H per head · D hidden.
 """
 
 import functools
+import json
 import statistics
-import time
+import subprocess
+import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,20 +19,23 @@ import torch
 from modernbert.batch import Batch, pack
 from modernbert.bench.contestants import TABLES, Rows
 from modernbert.bench.record import summary
-from modernbert.bench.timing import seconds_of, synchronize
+from modernbert.bench.timing import milliseconds_of, seconds_of, synchronize
 from modernbert.config import preset
 from modernbert.engine.engine import load
 from modernbert.engine.hardware import choose_dtype
 from modernbert.engine.stream import Stream
 from modernbert.errors import MissingExtraError
 from modernbert.kernels.attention import attention
+from modernbert.kernels.compiled import kernels_made
+from modernbert.kernels.linear_fp8 import fp8_runs_on, product_fp8, quantize_rows_fp8
 from modernbert.kernels.rope import rotary_tables
 from modernbert.model.encoder import Encoder
 from modernbert.model.heads import pool
 from modernbert.model.init import init_weights
+from modernbert.text.rows import TruncationWarning
 
-EMBED_TOKENS = 32_768
-"""Of a batch of `embed`; 8,192 where nothing is said."""
+LONGEST_S, LEAST_REPEATS = 15, 2
+"""A figure takes at most so many seconds, but two measurements: DeBERTa needs half a minute for rows of 8,192."""
 
 Columns = dict[str, tuple[int, bool]]
 """Longest row in tokens, and whether lengths vary, by the column's name."""
@@ -67,15 +73,17 @@ def speeds(table: str, name: str, size: str, columns: Columns, tokens: int, devi
                 _run(calls)
                 if where.type == "cuda":
                     torch.cuda.reset_peak_memory_stats()
-                graphs = _graphs()
-                times = seconds_of(functools.partial(_run, calls), where, repeats=repeats)
+                before = compiled()
+                (once,) = seconds_of(functools.partial(_run, calls), where, repeats=1, warm=0)
+                affordable = min(repeats, max(LEAST_REPEATS, int(LONGEST_S / once)))
+                times = seconds_of(functools.partial(_run, calls), where, repeats=affordable, warm=0)
         except torch.OutOfMemoryError:
             found[column] = {"failed": "out of memory"}
             continue
         found[column] = {
             "tokens_per_second": summary([real / seconds for seconds in times]),
             "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if where.type == "cuda" else None,
-            "compiled_after_warm_up": _graphs() - graphs,
+            "compiled_after_warm_up": compiled() - before,
         }
         del calls
     return found
@@ -86,38 +94,57 @@ def _run(calls: Sequence[Callable[[], object]]) -> None:
         call()
 
 
-def _graphs() -> int:
-    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+def compiled() -> int:
+    """Graphs of `torch.compile` and kernels of Triton that this process has compiled since it first asked, or loaded compiled."""
+    dynamo = sys.modules.get("torch._dynamo")
+    return kernels_made().total() + (int(dynamo.utils.counters["stats"]["unique_graphs"]) if dynamo else 0)
 
 
 def roofline(size: str, columns: Columns, tokens: int, device: str, repeats: int) -> dict[str, Any]:
-    """Seconds of a batch's products and attention, each measured alone, and the tokens a second that they would allow."""
+    """Seconds of a batch's products and attention, each measured alone, and the tokens a second that they would allow; and with fp8, where
+    the device has it: the products behind norms in it, all but the first."""
     config, where = preset(size), torch.device(device)
-    dtype = choose_dtype(where)
+    dtype, layers = choose_dtype(where), config.num_hidden_layers
     width, inside = config.hidden_size, config.intermediate_size
+
+    def least(call: Callable[[], object]) -> float:
+        return min(milliseconds_of(call, where, repeats=repeats)) / 1e3
+
     found: dict[str, Any] = {}
     for column, shape in columns.items():
         batch = pack(_batches(shape, tokens)[0]).to(where)
         count = len(batch.ids_T)
-        products = 0.0
-        for outer, inner in ((3 * width, width), (width, width), (2 * inside, width), (width, inside)):
+        products = fp8_products = 0.0
+        for outer, inner, behind_norm in (
+            (3 * width, width, layers - 1),
+            (width, width, 0),
+            (2 * inside, width, layers),
+            (width, inside, 0),
+        ):
             x, weight = torch.randn(count, inner, device=where, dtype=dtype), torch.randn(outer, inner, device=where, dtype=dtype)
-            products += min(seconds_of(functools.partial(torch.nn.functional.linear, x, weight), where, repeats=repeats))
+            one = least(functools.partial(torch.nn.functional.linear, x, weight))
+            products += layers * one
+            fp8_products += (layers - behind_norm) * one
+            if behind_norm and fp8_runs_on(where):
+                quantised = *quantize_rows_fp8(x), *quantize_rows_fp8(weight)
+                fp8_products += behind_norm * least(functools.partial(product_fp8, *quantised))
         qkv = torch.randn(count, 3, config.num_attention_heads, config.head_dim, device=where, dtype=dtype)
         cos, sin = rotary_tables(batch.max_seqlen, config.head_dim, 10_000.0, where)
         place = (qkv, cos, sin, batch.pos_T, batch.cu_seqlens, batch.max_seqlen)
-        one = {
-            window: min(seconds_of(functools.partial(attention, *place, window), where, repeats=repeats))
-            for window in {config.window(i) for i in range(config.num_hidden_layers)}
-        }
-        attending = sum(one[config.window(i)] for i in range(config.num_hidden_layers))
-        products *= config.num_hidden_layers
+        windows = [config.window(i) for i in range(layers)]
+        with torch.inference_mode():
+            each = {window: least(functools.partial(attention, *place, window)) for window in set(windows)}
+        attending = sum(each[window] for window in windows)
         found[column] = {
             "products_s": products,
             "attention_s": attending,
-            "products_tokens_per_second": count / products,
             "roofline_tokens_per_second": count / (products + attending),
         }
+        if fp8_runs_on(where):
+            found[column] |= {
+                "fp8_products_s": fp8_products,
+                "fp8_roofline_tokens_per_second": count / (fp8_products + attending),
+            }
     return found
 
 
@@ -196,22 +223,35 @@ def _error(found: torch.Tensor, exact: torch.Tensor) -> float:
 
 
 def ours_embeds(
-    folder: Path, texts: list[str], tokens: int, device: str, repeats: int, compile: bool = True, batch_invariant: bool = False
+    folder: Path,
+    texts: list[str],
+    tokens: int,
+    device: str,
+    repeats: int,
+    dtype: str | None = None,
+    batch_invariant: bool = False,
 ) -> dict[str, Any]:
-    """From strings to vectors on the host; and graphs that were compiled after the first pass, of which there should be none."""
+    """From strings to vectors on the host; and what was compiled after the first pass, which should be nothing."""
     where = torch.device(device)
-    engine = load(folder, device=where, compile=compile and where.type == "cuda", batch_invariant=batch_invariant)
-    engine.embed(texts, batch_tokens=EMBED_TOKENS)
-    graphs = _graphs()
-    times = seconds_of(lambda: engine.embed(texts, batch_tokens=EMBED_TOKENS), where, repeats=repeats, warm=1)
+    compiled()
+    engine = load(folder, device=where, dtype=dtype, batch_invariant=batch_invariant)
+
+    def call() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TruncationWarning)
+            engine.embed(texts, truncate=True)
+
+    call()
+    before = compiled()
+    times = seconds_of(call, where, repeats=repeats, warm=0)
     return {
         "tokens_per_second": summary([tokens / seconds for seconds in times]),
-        "compiled_after_warm_up": _graphs() - graphs,
+        "compiled_after_warm_up": compiled() - before,
         "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if where.type == "cuda" else None,
     }
 
 
-def invariance(folder: Path, texts: list[str], device: str, compile: bool = True, batches: int = 20) -> dict[str, Any]:
+def invariance(folder: Path, texts: list[str], device: str, batches: int = 20) -> dict[str, Any]:
     """Greatest difference of a text's vector, alone in a call with all others, from those in random batches; relative to its length.
 
     Args:
@@ -221,12 +261,12 @@ def invariance(folder: Path, texts: list[str], device: str, compile: bool = True
     random = np.random.default_rng(0)
     orders = [random.permutation(len(texts))[: random.integers(1, len(texts) + 1)] for _ in range(batches)]
     for name, option in (("on", True), ("off", False)):
-        engine = load(folder, device=device, compile=compile and device != "cpu", batch_invariant=option)
-        whole = engine.embed(texts)
+        engine = load(folder, device=device, batch_invariant=option)
+        whole = engine.embed(texts, truncate=True)
         length = np.linalg.norm(whole, axis=1, keepdims=True)
         greatest, unequal = 0.0, 0
         for order in orders:
-            part = engine.embed([texts[i] for i in order])
+            part = engine.embed([texts[i] for i in order], truncate=True)
             greatest = max(greatest, float((np.linalg.norm(part - whole[order], axis=1, keepdims=True) / length[order]).max()))
             unequal += int((part != whole[order]).any(axis=1).sum())
         found[name] = {"greatest_relative_difference": greatest, "vectors_with_another_bit": unequal}
@@ -273,8 +313,22 @@ def theirs_embeds(folder: Path, texts: list[str], tokens: int, device: str, repe
     return {"tokens_per_second": summary([tokens / seconds for seconds in times])}
 
 
-def first_vector(folder: Path, device: str, texts: Sequence[str] = ("a first text",), compile: bool = False) -> float:
-    """Seconds from `load` to the vectors, in a process that has only just begun (imports not counted)."""
-    start = time.perf_counter()
-    load(folder, device=device, compile=compile and device != "cpu").embed(texts)
-    return time.perf_counter() - start
+_FIRST_VECTOR = """
+import json, sys, time
+start = time.perf_counter()
+from modernbert.engine.engine import load
+from modernbert.kernels.compiled import kernels_made
+kernels = kernels_made()
+imported = time.perf_counter()
+engine = load(sys.argv[1], device=sys.argv[2])
+loaded = time.perf_counter()
+engine.embed("a first text")
+first = time.perf_counter()
+print(json.dumps({"imports_s": imported - start, "load_s": loaded - imported, "vector_s": first - loaded, "kernels": kernels}))
+"""
+
+
+def first_vector(folder: Path, device: str) -> dict[str, Any]:
+    """Seconds that a process of its own takes to its first vector, by parts; and kernels that it compiled, and loaded compiled."""
+    command = [sys.executable, "-c", _FIRST_VECTOR, str(folder), device]
+    return dict(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]))

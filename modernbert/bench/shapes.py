@@ -7,9 +7,9 @@ al. 2024, arXiv 2401.14489). The prediction knows that, and four speeds of the m
 
     product      waves of 128-row tiles at the speed of one large product, and its bytes at the speed of a copy
     attention    time of one head and token, in local and in global layers
-    the rest     bytes read and written by norms, GeGLU and rotation, as fused by `torch.compile`, at the speed of a copy
+    the rest     bytes read and written by norms, GeGLU and rotation, each in one pass, at the speed of a copy
 
-A few seconds for the prediction; about 10 seconds for each shape that is measured.
+A few seconds for the prediction; one or two for each shape that is measured.
 
 T tokens · D hidden · I inside the MLP.
 """
@@ -29,7 +29,7 @@ from modernbert.config import HEAD_DIM, SIZES, ModelConfig
 from modernbert.engine.hardware import choose_device, choose_dtype
 from modernbert.kernels.attention import attention
 from modernbert.kernels.rope import rotary_tables
-from modernbert.model.encoder import Encoder, EncoderLayer
+from modernbert.model.encoder import Encoder
 from modernbert.tasks.metrics import spearman
 
 TILE_ROWS = 128
@@ -167,15 +167,10 @@ def measure_machine(device: torch.device, tokens: int, length: int) -> Machine:
     )
 
 
-def measured_seconds(config: ModelConfig, batch: Batch, *, compile: bool, repeats: int) -> list[float]:
+def measured_seconds(config: ModelConfig, batch: Batch, *, repeats: int) -> list[float]:
     """Times of the encoder's forward pass with random weights."""
     torch.manual_seed(0)
     model = Encoder(config).to(batch.device, choose_dtype(batch.device)).eval()
-    if compile:
-        torch.compiler.reset()
-        for layer in model.layers:
-            assert isinstance(layer, EncoderLayer)
-            layer.compile()
     with torch.inference_mode():
         return seconds_of(lambda: model(batch), batch.device, repeats=repeats)
 
@@ -210,7 +205,7 @@ def shapes_record(
     names = _published()
     lines: list[dict[str, Any]] = []
     for config in candidates(parameters, count):
-        times = measured_seconds(config, batch, compile=where.type == "cuda", repeats=repeats)
+        times = measured_seconds(config, batch, repeats=repeats)
         line = {
             "layers": config.num_hidden_layers,
             "hidden": config.hidden_size,

@@ -152,12 +152,13 @@ def shapes(parameters: str, count: int, tokens: int, length: int, device: str | 
     "--part",
     "parts",
     multiple=True,
-    help="encoder, latency, accuracy, peers, embed; may be repeated. All but embed if not given.",
+    help="encoder, latency, accuracy, peers, largest, embed; may be repeated. All but embed if not given.",
 )
 @click.option("--size", "sizes", multiple=True, default=("base", "large"), show_default=True, help="May be repeated.")
 @click.option("--repeats", default=10, show_default=True, help="Measurements of each figure.")
 @click.option("--device", help="cuda, cuda:1, cpu …; the best one here if not given.")
 @click.option("--memory-gib", type=float, help="Of the device that one contestant may use, for the largest batch.")
+@click.option("--only", multiple=True, help="A contestant, such as 'modernbert, fp8'; may be repeated.")
 @click.option("--texts", type=click.Path(exists=True, dir_okay=False), help="For embed: .jsonl with a text column.")
 @click.option("--tokenizer", type=click.Path(exists=True, path_type=Path), help="For embed: a tokenizer's folder.")
 def inference(
@@ -167,6 +168,7 @@ def inference(
     repeats: int,
     device: str | None,
     memory_gib: float | None,
+    only: tuple[str, ...],
     texts: str | None,
     tokenizer: Path | None,
 ) -> None:
@@ -192,6 +194,7 @@ def inference(
         repeats=repeats,
         device=device,
         memory_gib=memory_gib,
+        only=only,
         texts=[document.text for document in read_documents([texts])] if texts else (),
         tokenizer=tokenizer,
         kept=out / "kept",

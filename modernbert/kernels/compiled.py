@@ -1,7 +1,9 @@
 """Where our Triton kernels run: the one place that asks whether Triton is here and whether it compiles for a tensor."""
 
+import functools
 import importlib.util
 import os
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,6 +15,20 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 HERE = importlib.util.find_spec("triton") is not None and (torch.version.cuda is not None or INTERPRETED)
 """Whether to import kernels: it takes a third of a second, which builds for the CPU need not spend."""
+
+
+@functools.cache
+def kernels_made() -> Counter[str]:
+    """Kernels that Triton has compiled, and loaded compiled from its cache on disk, since this was first asked."""
+    made: Counter[str] = Counter()
+    if HERE:
+        from triton import knobs
+
+        def count(*, cache_hit: bool, **_: Any) -> None:
+            made["loaded" if cache_hit else "compiled"] += 1
+
+        knobs.compilation.listener = count
+    return made
 
 
 F = TypeVar("F", bound=Callable[..., Any])
