@@ -3,16 +3,17 @@
 Both begin from the same weights (the new classifier included), read the same token ids in steps of as many rows, take AdamW with the
 same rates, decay and warm-up, compute in bf16 on a GPU, evaluate the dev rows after each epoch and count the best. What differs: our
 rows are packed, Trainer's are padded to the longest of a step; the order of rows; draws of dropout. Attention is what transformers
-chooses by itself, and the record says which.
+chooses by itself, and the record says which, but for one kernel that spoils the gradients (`without_cudnn`).
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +134,28 @@ def _theirs(job: Job, seed: int, folder: str) -> dict[str, Any]:
         callbacks=[best],
     )
     trainer.remove_callback(transformers.PrinterCallback)
+    attention = model.config._attn_implementation
+    lengths = [len(example.rows[0]) for example in job.train]
+    if attention == "sdpa" and max(lengths) - min(lengths) > model.config.sliding_window:
+        with without_cudnn():
+            trainer.train()
+        return {"score": best.score, "attention": "sdpa without cuDNN"}
     trainer.train()
-    return {"score": best.score, "attention": model.config._attn_implementation}
+    return {"score": best.score, "attention": attention}
+
+
+@contextlib.contextmanager
+def without_cudnn() -> Iterator[None]:
+    """Takes PyTorch's other attention kernels: cuDNN's gives NaN for the gradient of a query that has no key, in rows of 64 tokens more
+    than a multiple of 128 (pytorch/pytorch#196678; PyTorch 2.11 on an H200). Padding farther than the window from a row's last token
+    has no key, so on long rows of unlike lengths Trainer's model would learn nothing.
+    """
+    allowed = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(allowed)
 
 
 def _arguments(config: FinetuneConfig, job: Job, seed: int, folder: str) -> transformers.TrainingArguments:

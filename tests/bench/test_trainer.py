@@ -1,8 +1,10 @@
 """The comparison with transformers' Trainer: the same start, the same measure, a record that goes on."""
 
 import json
+from pathlib import Path
 
 import pytest
+import torch
 import transformers
 from train.labelled import bio, has_paris, job_of, sentences, write
 
@@ -49,3 +51,16 @@ def test_both_learn_and_what_is_recorded_is_not_run_again(tiny_folder, tmp_path,
     assert again["runs"] == json.loads((tmp_path / "record" / "trainer.json").read_text())["runs"] == record["runs"]
     line = markdown(record).splitlines()[2]
     assert line.startswith("| paris | accuracy | ") and line.count("±") == 4
+
+
+@pytest.mark.parametrize(("longest", "attention"), [(1, "sdpa"), (20, "sdpa without cuDNN")])
+def test_padding_beyond_the_window_keeps_cudnn_out_of_trainers_part_alone(tiny_folder, tmp_path, monkeypatch, longest, attention):
+    rows = [has_paris(["Paris" if n % 2 else "Rome"] * (longest if n == 0 else 1)) for n in range(16)]
+    job = prepare(job_of(tmp_path, SequenceTask(), rows), tiny_folder, Tokenizer.load(tiny_folder))
+    Path(job.config.out).mkdir()
+    allowed, train, before = [], transformers.Trainer.train, torch.backends.cuda.cudnn_sdp_enabled()
+    monkeypatch.setattr(
+        transformers.Trainer, "train", lambda self: allowed.append(torch.backends.cuda.cudnn_sdp_enabled()) or train(self)
+    )
+    assert module.compare(job, 0)["theirs"]["attention"] == attention
+    assert allowed == [before and longest == 1] and torch.backends.cuda.cudnn_sdp_enabled() == before
