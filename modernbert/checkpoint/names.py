@@ -105,11 +105,11 @@ def _fetch(name: str, files: tuple[str, ...] = _FILES, kind: Literal["model", "d
     except GatedRepoError:
         why = "its owner asks you to accept terms first: do so on its page, then log in with `hf auth login`"
     except (RepositoryNotFoundError, HFValidationError):
-        why = f"the hub has no such public {kind}, and there is no such folder; check the spelling"
+        why = f"the hub has no such public {kind}, and there is no such folder here; check the spelling"
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
         why = (
-            f"the hub cannot be reached ({type(error).__name__}) and the {kind} is not in the local cache; "
-            "go online, or copy its folder here and give the path"
+            f"there is no such folder here, the hub cannot be reached ({type(error).__name__}), and the {kind} is not in the local "
+            "cache; check the path, or go online, or copy its folder here and give the path"
         )
     raise CheckpointError(
         f"cannot fetch {name}: {why}." + (f" Without a network there is {_packaged()}" if kind == "model" else "")

@@ -37,7 +37,7 @@ def read_json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} cannot be read as JSON ({error}); fetch or write it again") from error
     if not isinstance(found, dict):
-        raise CheckpointError(f"{file} holds a {type(found).__name__}, wanted an object of settings; fetch or write it again")
+        raise CheckpointError(f"{file} is no object of settings, but of type {type(found).__name__}; fetch or write it again")
     return found
 
 

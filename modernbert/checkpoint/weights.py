@@ -165,6 +165,8 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
 
 def _no_weights(folder: Path) -> str:
     pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
+    if not pickles and (folder / "onnx").is_dir():
+        return f"{folder} holds ONNX files and no {WEIGHTS}; fill-mask and embed run those, all else needs the exported folder"
     if not pickles:
         return f"no weights in {folder}; wanted {WEIGHTS}, or shards with {INDEX}"
     convert = (

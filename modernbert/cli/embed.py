@@ -71,7 +71,7 @@ def embed(
         )
     if out is not None:
         write_vectors(out, vectors, given)
-        click.echo(f"{len(vectors):,} vectors of {vectors.shape[1]:,} {vectors.dtype} in {out}", err=True)
+        click.echo(f"{out}: {len(vectors):,} × {vectors.shape[1]:,} {vectors.dtype}", err=True)
         return
     for text, vector in zip(given, vectors.tolist(), strict=True):
         if as_json:

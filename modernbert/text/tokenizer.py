@@ -279,7 +279,7 @@ def _what_is_wrong(inputs: Sequence[Any]) -> str:
     for number, text in enumerate(inputs):
         for part in text if isinstance(text, tuple) else (text,):
             if not isinstance(part, str):
-                return f"text {number} is a {type(part).__name__}; wanted a string"
+                return f"text {number} is of type {type(part).__name__}; wanted a string"
             try:
                 part.encode()
             except UnicodeEncodeError as error:

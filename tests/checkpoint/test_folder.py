@@ -271,6 +271,9 @@ def test_a_folder_without_weights_or_config_says_so(tmp_path):
         load_model(MaskedLM, tmp_path)
     with pytest.raises(CheckpointError, match=r"no weights in .*; wanted model.safetensors, or shards with"):
         read_weights(tmp_path)
+    (tmp_path / "onnx").mkdir()
+    with pytest.raises(CheckpointError, match=r"holds ONNX files and no model.safetensors; fill-mask and embed run those"):
+        read_weights(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", b"\xff\xfe\x00"])

@@ -146,7 +146,7 @@ def test_embed_prints_vectors_or_writes_them(tmp_path, engine):
     assert json.loads(run("embed", "a", "--json").stdout) == [0, 1, 2, 3, 4, 5]
     for kind in ("npy", "parquet", "jsonl"):
         done = run("embed", "a", "b", "-o", str(tmp_path / f"out.{kind}"), "--prompt-name", "query", "--precision", "int8")
-        assert (done.exit_code, done.stdout) == (0, "") and "2 vectors of 6 int8" in done.stderr
+        assert (done.exit_code, done.stdout) == (0, "") and ": 2 × 6 int8" in done.stderr
     wanted = [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
     array = np.load(tmp_path / "out.npy")
     rows = pq.read_table(tmp_path / "out.parquet").to_pylist()

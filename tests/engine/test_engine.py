@@ -144,7 +144,7 @@ def test_a_text_that_cannot_be_filled_is_named(engine, text, message):
 def test_what_is_no_string_is_named(engine, monkeypatch):
     for name in ("encode", "_encode"):
         monkeypatch.setattr(Tokenizer, name, untyped(getattr(Tokenizer, name)))
-    with pytest.raises(TextError, match=r"^text 1 is a NoneType; wanted a string$"):
+    with pytest.raises(TextError, match=r"^text 1 is of type NoneType; wanted a string$"):
         untyped(Engine.embed)(engine, ["fine", None])
 
 
