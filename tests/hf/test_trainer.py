@@ -6,6 +6,10 @@ import transformers
 from hf.conftest import NAMES, OURS
 
 import modernbert.hf
+from modernbert.checkpoint.folder import load_model
+from modernbert.checkpoint.modules import Modules, save_sentence_transformer
+from modernbert.model.heads import Embedder
+from modernbert.text.tokenizer import Tokenizer
 
 STEPS = 8
 CURVE = 1e-4  # the project's promise for 50 steps; found here: 4e-6
@@ -88,3 +92,48 @@ def test_every_head_has_gradients_for_every_weight(folder_of):
         out = model(**inputs, **labels)
         (out.loss if labels else out.last_hidden_state.square().mean()).backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters()), name
+
+
+def contrastive_losses(folder, out):
+    """The losses of sentence-transformers' own trainer, and the class that it trained."""
+    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+    datasets = pytest.importorskip("datasets")
+    words = ["walk", "store", "café", "return", "minute", "week", "seven"]
+    pairs = [{"anchor": f"{words[i % 7]} {words[i % 5]}", "positive": " ".join(words[i % 3 : 7 - i % 4])} for i in range(32)]
+    model = SentenceTransformer(str(folder), device="cpu")
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(out),
+        max_steps=STEPS,
+        per_device_train_batch_size=4,
+        learning_rate=1e-3,
+        adam_epsilon=1e-4,  # as above
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+        dataloader_pin_memory=False,
+        seed=0,
+    )
+    trainer = SentenceTransformerTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=datasets.Dataset.from_list(pairs),
+        loss=MultipleNegativesRankingLoss(model),
+    )
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return torch.tensor(losses), type(model[0].auto_model)
+
+
+def test_sentence_transformers_trainer_has_the_same_curve_with_our_class(tiny_folder, tmp_path, request):
+    encoder = load_model(Embedder, tiny_folder)
+    save_sentence_transformer(encoder, encoder.config, tmp_path / "st", Modules(), tokenizer=Tokenizer.load(tiny_folder))
+    theirs, their_class = contrastive_losses(tmp_path / "st", tmp_path / "theirs")
+    request.getfixturevalue("registered")
+    ours, our_class = contrastive_losses(tmp_path / "st", tmp_path / "ours")
+    assert (their_class, our_class) == (transformers.ModernBertModel, modernbert.hf.ModernBertModel)
+    assert len(ours) == STEPS and ours.std() > 0.01
+    torch.testing.assert_close(ours, theirs, atol=CURVE, rtol=0)
