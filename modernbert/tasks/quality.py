@@ -9,9 +9,10 @@ from typing import Literal
 
 import numpy as np
 
+from modernbert.errors import DataError
 from modernbert.tasks import metrics
 from modernbert.tasks.sequence import ProblemType, SequenceTask
-from modernbert.tasks.task import Example, Row
+from modernbert.tasks.task import Example, Row, number_of
 
 SCORES = range(6)
 
@@ -30,6 +31,15 @@ class QualityTask(SequenceTask):
 
     def fit(self, rows: Sequence[Row]) -> "QualityTask":
         return self
+
+    def label_of(self, row: Row) -> float:
+        """A number from 0 to 5. Raises DataError: names row and column."""
+        number = number_of(row, self.label)
+        if not SCORES[0] <= number <= SCORES[-1]:
+            raise DataError(
+                f"{row[0]}: {number:g} in column {self.label!r}; wanted 0 to 5, or the recipe `regression` for other numbers"
+            )
+        return number
 
     def score(self, rows: Sequence[Row], examples: Sequence[Example], answers: Sequence[np.ndarray]) -> dict[str, float]:
         gold_B = np.array([example.label for example in examples], dtype=float)
