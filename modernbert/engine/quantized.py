@@ -1,14 +1,16 @@
 """A model with int8 weights: the encoder's Linear layers multiply in int8, embeddings are looked up as int8 rows.
 
-    float model ─→ some text through it, layer by layer ─→ int8 where its output stays near the float one, float32 elsewhere
+    float model ─→ some texts through it ─→ each layer's error in int8 ─→ the worst stay in float, until vectors are near enough
 
 (`embed.quantize` is another thing: it makes vectors smaller, not the model.)
 
-T tokens · I inputs · O outputs · V vocabulary · D hidden.
+B texts · T tokens · I inputs · O outputs · V vocabulary · D hidden.
 """
 
+import bisect
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -18,23 +20,39 @@ from torch.nn import functional as F
 from modernbert.batch import Batch, pack
 from modernbert.kernels import native
 from modernbert.kernels.linear_int8 import linear_int8, pack_weight, quantize_rows, weight_levels
-from modernbert.model.encoder import Encoder
-from modernbert.model.heads import MaskedLM
+from modernbert.model.attention import Attention
+from modernbert.model.encoder import MLP, Encoder
+from modernbert.model.heads import MaskedLM, pool
 from modernbert.text.tokenizer import Tokenizer
 
-BOUND = 0.05
-"""Layers that err by more (`LayerError.error`) stay in float32. Weights and activations without outliers err by 0.01 to 0.02. In a random
-model of seven layers whose every layer errs by 0.02, vectors keep a cosine of 0.9994 to the float ones; at 0.06 0.996, at 0.15 0.96."""
+BOUND = 0.015
+"""Layers that err by more (`LayerError.error`) stay in float whatever becomes of vectors. Without outliers they err by 0.001 to 0.002,
+those of `tiny` by 0.011 at most."""
+
+NEAR = 0.9985
+"""Cosine between float and int8 vectors, in the median of the texts, until which the worst layers are taken out of int8. The least of 3,372
+other texts' vectors by `tiny-embed` is then 0.995 (bench/results/int8_2026-11-27.md)."""
 
 SAMPLE = (
-    "The river froze early that year, and by December people walked across it to the market on the other side.",
-    "def mean(values: list[float]) -> float:\n    return sum(values) / len(values)  # fails on an empty list\n",
-    "On 3 May 1998, flight BA-117 left at 06:45 with 212 passengers; tickets cost $1,250.00 (see https://example.org/x?id=7).",
-    "WARNING!!! Do NOT open. — “Why?” she asked… naïve café, Straße, 東京, Привет, عربى 🙂",
-    "Photosynthesis converts light energy into chemical energy; its overall equation is 6CO2 + 6H2O → C6H12O6 + 6O2.",
+    "By December the river had frozen, and people walked across it to the market.",
+    "def mean(values):\n    return sum(values) / len(values)  # fails on []\n",
+    "Flight BA-117 left with 212 passengers; tickets cost $1,250.00.",
+    "WARNING!!! Do NOT open. — Straße, 東京, Привет, عربى 🙂",
     "no",
+    "A ghastly, lugubrious sequel.",
+    "Haven't you ever tasted rhubarb crumble?",
+    "Why does my sourdough collapse?",
+    "Gillian's skateboard clatters down the stairwell",
+    "how to revert a merge in git",
+    "Statins lowered cardiovascular mortality in diabetic patients.",
+    "Porcupines climb trees; otters don't.",
+    "vintage typewriter ribbons, unused",
+    "The stubborn old bassoonist finally smiled.",
+    "SELECT name FROM users WHERE age > 21;",
+    "Neither witty nor plausible, it drags.",
+    "interest rates rose again on Thursday",
 )
-"""What the layers are tried on: prose, code, numbers, capitals, other scripts, and almost nothing."""
+"""What the layers are tried on: prose, code, numbers, capitals, other scripts, and short texts of rare words, whose vectors err most."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,8 +62,9 @@ class LayerError:
     name: str
     """As `layers.3.mlp.Wo`."""
     error: float
-    """‖int8 − float‖ ÷ ‖float − its mean over tokens‖: what int8 adds, as a share of what tells tokens apart. A large part that is the
-    same for every token, as outlier channels make, says nothing and would hide the error of the rest."""
+    """How far it alone, in int8, moves the mean of a text in the hidden state behind its attention or MLP, as a share of how far tokens lie
+    from each other there (root mean squares). Not the tokens but their mean, since what differs from token to token cancels out in a
+    vector, and what rounded weights do does not; and nothing that all tokens share, as outlier channels make, hides an error."""
     int8: bool
     """Whether it runs in int8."""
 
@@ -102,18 +121,18 @@ class Int8Decoder(nn.Module):
 
 
 def sample(tokenizer: Tokenizer) -> Batch:
-    """`SAMPLE` as a batch: some 200 tokens."""
+    """`SAMPLE` as a batch: some 250 tokens."""
     return pack(tokenizer.encode(list(SAMPLE)))
 
 
-def quantize_model(model: nn.Module, batch: Batch, bound: float = BOUND) -> list[LayerError]:
-    """Makes a model int8 in place, layer by layer where that is exact enough; everything else becomes float32.
+def quantize_model(model: nn.Module, batch: Batch, bound: float = BOUND, near: float = NEAR) -> list[LayerError]:
+    """Makes a model int8 in place, but for layers that would cost too much; everything else becomes float32.
 
     Args:
         model: in eval mode on the CPU, in any float dtype. Weights that are mapped from a file stay there, and memory never holds more
             than one layer of them as float32.
-        batch: tokens that the layers are tried on.
-        bound: for `LayerError.error`.
+        batch: texts that the layers are tried on.
+        bound, near: as for `choose_layers`.
 
     Returns:
         Each Linear of the encoder with its error, in their order.
@@ -121,34 +140,75 @@ def quantize_model(model: nn.Module, batch: Batch, bound: float = BOUND) -> list
     encoder = model if isinstance(model, Encoder) else model.model
     assert isinstance(encoder, Encoder)
     encoder.compute_dtype = torch.float32
-    tried = try_layers(encoder, batch)
-    for name, (made, error) in tried.items():
-        if error <= bound:
-            encoder.set_submodule(name, made)
+    layers = choose_layers(encoder, batch, Int8Linear, bound, near)
     rows = Int8Embedding(encoder.embeddings.tok_embeddings.weight)
     if isinstance(model, MaskedLM) and model.config.tie_word_embeddings:
         model.set_submodule("decoder", Int8Decoder(rows, model.decoder.bias))
     encoder.embeddings.set_submodule("tok_embeddings", rows)
     model.float()
-    return [LayerError(name=name, error=error, int8=error <= bound) for name, (_, error) in tried.items()]
+    return layers
 
 
-def try_layers(encoder: Encoder, batch: Batch) -> dict[str, tuple[Int8Linear, float]]:
-    """Each Linear of the encoder in int8 with its `LayerError.error`, on the inputs that the batch gives it in float32."""
-    tried: dict[str, tuple[Int8Linear, float]] = {}
+Make = Callable[[Tensor], nn.Module]
+"""A float weight → its Linear layer in int8."""
 
-    def trial(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
-        def hook(linear: nn.Module, inputs: tuple[Tensor], y_TO: Tensor) -> None:
-            assert isinstance(linear, nn.Linear)
-            made = Int8Linear(linear.weight)
-            tried[name] = made, (torch.dist(made(*inputs), y_TO) / torch.dist(y_TO, y_TO.mean(0))).item()
+
+@torch.no_grad()
+def choose_layers(encoder: Encoder, batch: Batch, make: Make, bound: float = BOUND, near: float = NEAR) -> list[LayerError]:
+    """Puts int8 layers in place of the encoder's Linear layers, in place, and leaves as few in float as the two numbers allow.
+
+    Args:
+        encoder: in eval mode on the CPU.
+        batch: texts that the layers are tried on.
+        make: makes a layer in int8.
+        bound: for `LayerError.error`.
+        near: least cosine to the float means of the texts' last hidden states, in their median.
+
+    Returns:
+        Each Linear with its error, in their order.
+    """
+    wanted_BD = pool(encoder(batch), batch, "mean")
+    tried = try_layers(encoder, batch, make)
+    floats = {name: encoder.get_submodule(name) for name in tried}
+    worst = sorted(tried, key=lambda name: tried[name][1], reverse=True)
+
+    def leave(count: int) -> None:
+        for i, name in enumerate(worst):
+            encoder.set_submodule(name, floats[name] if i < count else tried[name][0])
+
+    def is_near(count: int) -> bool:
+        leave(count)
+        return torch.cosine_similarity(pool(encoder(batch), batch, "mean"), wanted_BD).median().item() >= near
+
+    bad = sum(not error <= bound for _, error in tried.values())
+    count = bad + bisect.bisect_left(range(bad, len(worst)), True, key=is_near)
+    leave(count)
+    return [LayerError(name=name, error=error, int8=name not in worst[:count]) for name, (_, error) in tried.items()]
+
+
+@torch.no_grad()
+def try_layers(encoder: Encoder, batch: Batch, make: Make) -> dict[str, tuple[nn.Module, float]]:
+    """Each Linear of the encoder in int8 with its `LayerError.error`, on the inputs that the batch gives it in float."""
+    tried: dict[str, tuple[nn.Module, float]] = {}
+
+    def trial(at: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
+        def hook(block: nn.Module, inputs: tuple[Any, ...], y_TD: Tensor) -> None:
+            apart = torch.dist(y_TD, y_TD.mean(0)) / len(y_TD) ** 0.5
+            for name, linear in list(block.named_children()):
+                if isinstance(linear, nn.Linear):
+                    made = make(linear.weight)
+                    block.set_submodule(name, made)
+                    moved_BD = pool(block.forward(*inputs) - y_TD, batch, "mean")
+                    block.set_submodule(name, linear)
+                    tried[f"{at}.{name}"] = made, (moved_BD.norm() / len(moved_BD) ** 0.5 / apart).item()
 
         return hook
 
-    linears = {name: module for name, module in encoder.layers.named_modules(prefix="layers") if isinstance(module, nn.Linear)}
-    hooks = [linear.register_forward_hook(trial(name)) for name, linear in linears.items()]
-    with torch.no_grad():
-        encoder(batch)
+    blocks = {
+        name: module for name, module in encoder.layers.named_modules(prefix="layers") if isinstance(module, Attention | MLP)
+    }
+    hooks = [block.register_forward_hook(trial(name)) for name, block in blocks.items()]
+    encoder(batch)
     for handle in hooks:
         handle.remove()
     return tried

@@ -18,7 +18,7 @@ from modernbert.batch import Batch, pack
 from modernbert.checkpoint.folder import load_model
 from modernbert.checkpoint.names import resolve
 from modernbert.engine.engine import tokenizer_of
-from modernbert.engine.quantized import LayerError, quantize_model, sample, try_layers
+from modernbert.engine.quantized import Int8Linear, LayerError, quantize_model, sample, try_layers
 from modernbert.engine.runner import Runner
 from modernbert.errors import HardwareError
 from modernbert.kernels.linear_int8 import weight_levels
@@ -89,7 +89,7 @@ def int8_report(name_or_folder: str | Path | None, texts: Sequence[str]) -> Int8
     small = Runner(load_model(Encoder, folder), tokenizer)
     chosen = {layer.name: layer.int8 for layer in quantize_model(small.model, sample(tokenizer))}
     fits = bisect.bisect(list(itertools.accumulate(map(len, rows))), TRIED) or 1
-    tried = try_layers(plain.encoder, pack(rows[:fits]))
+    tried = try_layers(plain.encoder, pack(rows[:fits]), Int8Linear)
 
     def cosines(batch: Batch) -> Tensor:
         one_TD, other_TD = plain.encoder(batch), small.encoder(batch)

@@ -6,16 +6,18 @@ import torch
 
 from modernbert.batch import pack
 from modernbert.checkpoint.folder import load_model, save_model
+from modernbert.checkpoint.names import EMBEDDER, resolve
 from modernbert.config import ModelConfig
 from modernbert.engine import engine as engine_module
 from modernbert.engine import measured
 from modernbert.engine.engine import load
-from modernbert.engine.quantized import BOUND, Int8Embedding, Int8Linear, quantize_model
+from modernbert.engine.quantized import BOUND, Int8Embedding, Int8Linear, quantize_model, sample
 from modernbert.errors import ConfigError, HardwareError
 from modernbert.kernels.linear_int8 import weight_levels
 from modernbert.model.encoder import Encoder
-from modernbert.model.heads import LateInteraction, MaskedLM, QuestionAnswerer, SequenceClassifier, TokenClassifier
+from modernbert.model.heads import LateInteraction, MaskedLM, QuestionAnswerer, SequenceClassifier, TokenClassifier, pool
 from modernbert.model.init import init_weights
+from modernbert.text.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.skipif(weight_levels() is None, reason="this build of PyTorch has no exact int8 product for this chip")
 
@@ -33,6 +35,16 @@ TEXTS = [
     "seven days",
     "def add(a, b):\n    return a + b",
 ]
+
+UNSEEN = [
+    "Limpid, ungainly prose about a taxidermist's divorce.",
+    "Why won't my hydrangeas flower?",
+    "Metformin reduced hepatic steatosis in obese adolescents.",
+    "a dog-eared paperback, foxed and slightly warped",
+    "sort a dictionary by value",
+    "Goalkeepers dive; referees don't.",
+]
+"""Of the kind whose vectors err most: short, of rare words."""
 
 
 def rows(*lengths):
@@ -85,8 +97,9 @@ def test_a_model_without_outliers_becomes_int8_whole_and_keeps_its_states():
     layers = quantize_model(model, TRIED)
     assert [layer.name for layer in layers] == [name for name, m in model.model.named_modules() if isinstance(m, Int8Linear)]
     assert len(layers) == 4 * CONFIG.num_hidden_layers and all(layer.int8 for layer in layers)
-    # two rounded factors with steps of max/127 and max/64, normal numbers: 0.01 to 0.02, as the kernel's test derives
-    assert all(0.005 < layer.error < 0.025 for layer in layers)
+    # two rounded factors with steps of max/127 and max/64, normal numbers: 0.01 to 0.02 of a token's product, as the kernel's test derives;
+    # the mean of some 30 tokens has a fifth of it, and a residual stream of equal size halves that
+    assert all(0.0005 < layer.error < 0.004 for layer in layers)
     assert cosines(model, wanted_TD).min() > 0.999
 
 
@@ -96,21 +109,40 @@ def test_layers_with_outliers_stay_in_float_and_so_the_states_stay():
     wanted_TD = plain.model(READ)
     assert cosines(model, wanted_TD).min() > 1 - 1e-6  # it is the same function
     everywhere = with_outliers(random_model(), 300)
-    assert all(layer.int8 for layer in quantize_model(everywhere, TRIED, bound=10.0))
+    assert all(layer.int8 for layer in quantize_model(everywhere, TRIED, bound=10.0, near=-1.0))
     layers = quantize_model(model, TRIED)
     assert [layer.name for layer in layers if not layer.int8] == OUTLYING
-    assert min(layer.error for layer in layers if not layer.int8) > 2 * BOUND
+    assert min(layer.error for layer in layers if not layer.int8) > BOUND
     assert cosines(everywhere, wanted_TD).median() < 0.98
     assert cosines(model, wanted_TD).median() > 0.9995
 
 
 @torch.no_grad()
+def test_the_worst_layers_leave_int8_until_vectors_are_near():
+    wanted_BD = pool(random_model().model(TRIED), TRIED, "mean")
+    found = []
+    for near in (-1.0, 0.99995, 2.0):
+        model = random_model()
+        layers = quantize_model(model, TRIED, near=near)
+        in_int8, in_float = [[layer.error for layer in layers if layer.int8 is int8] for int8 in (True, False)]
+        assert max(in_int8, default=0.0) <= min(in_float, default=1.0)
+        found.append((len(in_float), torch.cosine_similarity(pool(model.model(TRIED), TRIED, "mean"), wanted_BD).median()))
+    (none, far), (some, near), (every, rows_alone) = found
+    assert none == 0 < some < every == len(layers)
+    assert far < near < rows_alone < 1  # embeddings stay int8
+
+
+@torch.no_grad()
 def test_what_all_tokens_share_does_not_hide_an_error():
-    config = CONFIG.with_(num_hidden_layers=1)
-    model = random_model(config=config)
-    layer = model.model.layers[0]
-    layer.mlp.Wi.weight.zero_()  # its output is the same, nothing, for every token: no share of a difference is small enough
-    assert [layer.name for layer in quantize_model(model, TRIED) if not layer.int8] == ["layers.0.mlp.Wi", "layers.0.mlp.Wo"]
+    plain, model = [random_model(config=CONFIG.with_(num_hidden_layers=1)) for _ in range(2)]
+    for one in (plain, model):
+        one.model.embeddings.tok_embeddings.weight[:, 7] += (
+            100  # one channel outshines what differs, and means of texts are alike
+        )
+    layers = quantize_model(model, TRIED, bound=BOUND, near=-1.0)
+    assert not layers[0].int8 and layers[0].name == "layers.0.attn.Wqkv"  # nothing norms its input
+    means = [pool(one.model(TRIED), TRIED, "mean") for one in (plain, model)]
+    assert torch.cosine_similarity(*means).min() > 0.99
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -141,6 +173,19 @@ def test_int8_takes_a_quarter_of_the_bytes(tiny_folder):
     quantize_model(model, TRIED)
     # 1 byte for 4, and a float32 for each row of 256 numbers or more, and the norms
     assert 0.25 < held(model) / before < 0.27
+
+
+@torch.no_grad()
+def test_the_packaged_embedder_keeps_its_vectors_in_int8():
+    """The bound of issue 7; with every layer in int8 the least is 0.99 on a chip without VNNI."""
+    folder = resolve(EMBEDDER)
+    plain, small = load_model(Encoder, folder, dtype=torch.float32), load_model(Encoder, folder)
+    tokenizer = Tokenizer.load(folder)
+    layers = quantize_model(small, sample(tokenizer))
+    assert sum(layer.int8 for layer in layers) > len(layers) // 2
+    batch = pack(tokenizer.encode([*TEXTS, *UNSEEN]))
+    means = [pool(encoder(batch), batch, "mean") for encoder in (plain, small)]
+    assert torch.cosine_similarity(*means).min() > 0.995
 
 
 @pytest.fixture
@@ -200,8 +245,8 @@ def test_a_folder_stored_in_int8_loads_as_floats_and_as_int8(tiny_folder, tmp_pa
 @pytest.mark.usefixtures("quick")
 def test_every_head_runs_on_an_int8_encoder(head_folder, cls, score):
     folder = head_folder(cls)
-    # large random weights; found 0.05 at most
-    assert score(load(folder, dtype="int8")) == pytest.approx(score(load(folder, device="cpu")), abs=0.15)
+    # large random weights, which amplify what the first layers lose; found 0.18 at most
+    assert score(load(folder, dtype="int8")) == pytest.approx(score(load(folder, device="cpu")), abs=0.25)
 
 
 @pytest.mark.parametrize(("gain", "why"), [(0.8, r"takes 1\.2 times as long as float32"), (0.0, "has no exact product")])

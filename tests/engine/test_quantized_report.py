@@ -47,7 +47,8 @@ def test_the_report_says_what_the_engines_say(folder, monkeypatch):
     # the folder pools by the mean, as the report does; in another order, as rows are grouped by length
     assert sorted(report.texts.tolist()) == pytest.approx(sorted((vectors[0] * vectors[1]).sum(1).tolist()), abs=1e-5)
     assert len(report.tokens) == sum(map(len, load(folder, device="cpu").tokenizer.encode(TEXTS)))
-    assert [layer.name for layer in report.layers if not layer.int8] == ["layers.2.mlp.Wo"]
+    in_float = {layer.name: layer.error for layer in report.layers if not layer.int8}
+    assert max(in_float, key=in_float.__getitem__) == "layers.2.mlp.Wo" and len(in_float) < 4
     assert report.levels == weight_levels()
 
 
