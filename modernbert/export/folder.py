@@ -5,6 +5,7 @@ onnx/        model.onnx  model_fp16.onnx  model_quantized.onnx  model_q4.onnx  m
 modules.json, 1_Pooling/ …   of a model that embeds
 """
 
+import dataclasses
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from modernbert.errors import ConfigError
 from modernbert.export.check import Agreement, compare
 from modernbert.export.graph import FORMS
 from modernbert.export.heads import write_graph
+from modernbert.export.rounded import float_products
 from modernbert.model.encoder import Encoder
 from modernbert.model.heads import Embedder
 
@@ -61,6 +63,8 @@ def export(
         found = []
         for name in forms:
             form = FORMS[name]
+            if form.products == "int8":
+                form = dataclasses.replace(form, floats=float_products(model, tokenizer))
             write_graph(model, modules, form, stage / form.file)
             found.append(compare(model, modules, form, stage / form.file))
     with staged(out) as stage:

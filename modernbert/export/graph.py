@@ -43,6 +43,8 @@ class Form:
     dtype: type[np.float32] | type[np.float16] = np.float32
     """Of everything that is not a quantised product."""
     products: Literal["float", "int8", "4-bit"] = "float"
+    floats: frozenset[str] = frozenset()
+    """Weights whose products are float nevertheless."""
     bound: float | None = None
     """Largest difference from the engine that is let through, where the largest value is 1; None only reports it."""
 
@@ -146,9 +148,10 @@ class Graph:
             bias: name of the bias.
             is_table: the weight is stored for `rows_of_table` too, so it is read from there.
         """
-        if self.form.products == "int8":
+        products = "float" if name in self.form.floats else self.form.products
+        if products == "int8":
             y = self._int8_product(x, name)
-        elif self.form.products == "4-bit":
+        elif products == "4-bit":
             y = self._four_bit_product(x, name)
         elif is_table:
             y = self.op("MatMul", x, self.op("Transpose", name, perm=[1, 0]))

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from modernbert import cli
 from modernbert.checkpoint.folder import class_of, load_model, save_model
 from modernbert.checkpoint.modules import Modules, read_modules
+from modernbert.checkpoint.names import EMBEDDER
 from modernbert.checkpoint.settings import read_config
 from modernbert.engine.engine import load
 from modernbert.errors import ConfigError, ExportError
@@ -156,3 +157,21 @@ def test_a_missing_library_names_the_command_that_installs_it():
     code = "import sys; sys.modules['onnx'] = None; from modernbert.cli import main; main(['export', 'a', 'b'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, "modernbert: export writes ONNX files: pip install 'modernbert[export]'\n")
+
+
+def test_the_packaged_embedder_keeps_its_vectors_in_the_int8_file(tmp_path):
+    """The bound of issue 7, on short texts of rare words; products that would cost more are float."""
+    export(EMBEDDER, tmp_path, forms=["int8"])
+    file = tmp_path / "onnx" / "model_quantized.onnx"
+    stored = [tensor.name for tensor in onnx.load(file).graph.initializer if tensor.name.startswith("model.layers.")]
+    assert 14 < sum(name.endswith(".weight.uint8") for name in stored) < 28
+    texts = [
+        "Limpid, ungainly prose about a taxidermist's divorce.",
+        "Why won't my hydrangeas flower?",
+        "sort a dictionary by value",
+    ]
+    engine = load(EMBEDDER, device="cpu", dtype="float32")
+    found_BD = run(file, *padded(engine.tokenizer.encode(texts), 0))["sentence_embedding"]
+    wanted_BD = engine.embed(texts)
+    lengths = np.linalg.norm(found_BD, axis=1) * np.linalg.norm(wanted_BD, axis=1)
+    assert ((found_BD * wanted_BD).sum(1) / lengths).min() > 0.995
