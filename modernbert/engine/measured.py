@@ -10,7 +10,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -99,14 +99,21 @@ def cpu_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _gain(plain: Callable[[], Tensor], other: Callable[[], Tensor]) -> float:
-    """How many times as fast the other is, on one thread: least CPU time of five rounds, the two taking turns; some 30 ms."""
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch computes on one thread meanwhile: two on a busy machine wait for each other most of the time."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # two threads on a busy machine wait for each other most of the time
+    torch.set_num_threads(1)
     try:
-        rounds = [(_seconds(plain), _seconds(other)) for _ in range(6)][1:]
+        yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _gain(plain: Callable[[], Tensor], other: Callable[[], Tensor]) -> float:
+    """How many times as fast the other is, on one thread: least CPU time of five rounds, the two taking turns; some 30 ms."""
+    with one_thread():
+        rounds = [(_seconds(plain), _seconds(other)) for _ in range(6)][1:]
     in_plain, in_other = map(min, zip(*rounds, strict=True))
     return in_plain / in_other
 

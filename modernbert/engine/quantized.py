@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modernbert.batch import Batch, pack
+from modernbert.engine.measured import one_thread
 from modernbert.kernels import native
 from modernbert.kernels.linear_int8 import linear_int8, pack_weight, quantize_rows, weight_levels
 from modernbert.model.attention import Attention
@@ -34,10 +35,8 @@ NEAR = 0.9987
 other texts' vectors by `tiny-embed` is then 0.995 (bench/results/int8_2026-11-27.md)."""
 
 SAMPLE = (
-    "By December the river had frozen, and people walked across it to the market.",
-    "def mean(values):\n    return sum(values) / len(values)  # fails on []\n",
-    "Flight BA-117 left with 212 passengers; tickets cost $1,250.00.",
-    "WARNING!!! Do NOT open. — Straße, 東京, Привет, عربى 🙂",
+    "def mean(values):\n    return sum(values) / len(values)",
+    "Straße, 東京: $1,250.00!",
     "no",
     "A ghastly, lugubrious sequel.",
     "Haven't you ever tasted rhubarb crumble?",
@@ -121,7 +120,7 @@ class Int8Decoder(nn.Module):
 
 
 def sample(tokenizer: Tokenizer) -> Batch:
-    """`SAMPLE` as a batch: some 250 tokens."""
+    """`SAMPLE` as a batch: some 200 tokens."""
     return pack(tokenizer.encode(list(SAMPLE)))
 
 
@@ -140,7 +139,8 @@ def quantize_model(model: nn.Module, batch: Batch, bound: float = BOUND, near: f
     encoder = model if isinstance(model, Encoder) else model.model
     assert isinstance(encoder, Encoder)
     encoder.compute_dtype = torch.float32
-    layers = choose_layers(encoder, batch, Int8Linear, bound, near)
+    with one_thread():
+        layers = choose_layers(encoder, batch, Int8Linear, bound, near)
     rows = Int8Embedding(encoder.embeddings.tok_embeddings.weight)
     if isinstance(model, MaskedLM) and model.config.tie_word_embeddings:
         model.set_submodule("decoder", Int8Decoder(rows, model.decoder.bias))
@@ -181,7 +181,7 @@ def choose_layers(encoder: Encoder, batch: Batch, make: Make, bound: float = BOU
         return torch.cosine_similarity(pool(encoder(batch), batch, "mean"), wanted_BD).median().item() >= near
 
     bad = sum(not error <= bound for _, error in tried.values())
-    count = bad + bisect.bisect_left(range(bad, len(worst)), True, key=is_near)
+    count = bad if is_near(bad) else bisect.bisect_left(range(len(worst)), True, lo=bad + 1, key=is_near)
     leave(count)
     return [LayerError(name=name, error=error, int8=name not in worst[:count]) for name, (_, error) in tried.items()]
 
