@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from modernbert.batch import Batch
+from modernbert.engine.mapped import page_out
 from modernbert.engine.quantized import Int8Linear
 from modernbert.kernels import native
 from modernbert.model.attention import Rotary
@@ -114,7 +115,9 @@ def _packed(linear: nn.Module, real: torch.dtype) -> native.Packed:
         assert linear.native is not None
         return linear.native
     assert isinstance(linear, nn.Linear)
-    return native.pack(linear.weight.detach().to(real))
+    packed = native.pack(linear.weight.detach().to(real))
+    page_out(linear.weight)
+    return packed
 
 
 def _norm(module: nn.Module) -> tuple[Tensor | None, float]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modernbert.batch import Batch, pack
+from modernbert.engine.mapped import page_out
 from modernbert.engine.measured import one_thread
 from modernbert.kernels import native
 from modernbert.kernels.linear_int8 import linear_int8, pack_weight, quantize_rows, weight_levels
@@ -139,9 +140,13 @@ def quantize_model(model: nn.Module, batch: Batch, bound: float = BOUND, near: f
     encoder = model if isinstance(model, Encoder) else model.model
     assert isinstance(encoder, Encoder)
     encoder.compute_dtype = torch.float32
+    weights = {name: module.weight for name, module in encoder.named_modules() if isinstance(module, nn.Linear)}
     with one_thread():
         layers = choose_layers(encoder, batch, Int8Linear, bound, near)
-    rows = Int8Embedding(encoder.embeddings.tok_embeddings.weight)
+    table_VD = encoder.embeddings.tok_embeddings.weight
+    rows = Int8Embedding(table_VD)
+    for weight in (table_VD, *(weights[layer.name] for layer in layers if layer.int8)):
+        page_out(weight)
     if isinstance(model, MaskedLM) and model.config.tie_word_embeddings:
         model.set_submodule("decoder", Int8Decoder(rows, model.decoder.bias))
     encoder.embeddings.set_submodule("tok_embeddings", rows)
