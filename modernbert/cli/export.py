@@ -10,6 +10,7 @@ import click
 @click.option(
     "--page", is_flag=True, help="Write a page that runs the model in a browser, with int8 and float32 weights by default."
 )
+@click.option("--vectors", metavar="MODEL", help="Of the page: the model that searches, where another one fills masks.")
 @click.option(
     "--form",
     "forms",
@@ -17,7 +18,7 @@ import click
     type=click.Choice(["fp32", "fp16", "int8", "q4", "q4f16"]),
     help="Which files to write; repeat it for several, leave it out for all.",
 )
-def export(model: str, out: str, embedding: bool, page: bool, forms: tuple[str, ...]) -> None:
+def export(model: str, out: str, embedding: bool, page: bool, vectors: str | None, forms: tuple[str, ...]) -> None:
     """Write a model as ONNX files, for runtimes that know no PyTorch.
 
     OUT gets config, tokenizer and `onnx/`, as transformers.js, TEI and sentence-transformers read them. Every file is compared with
@@ -26,7 +27,7 @@ def export(model: str, out: str, embedding: bool, page: bool, forms: tuple[str, 
     \b
     modernbert export MODEL OUT
     modernbert export MODEL OUT --form fp32 --form int8 --embedding
-    modernbert export MODEL OUT --page && npm install --prefix OUT && python -m http.server --directory OUT
+    modernbert export tiny OUT --page --vectors tiny-embed && npm install --prefix OUT && python -m http.server --directory OUT
     """
     from modernbert.export.browser import export_page
     from modernbert.export.folder import export as write
@@ -35,7 +36,9 @@ def export(model: str, out: str, embedding: bool, page: bool, forms: tuple[str, 
     if page:
         if embedding:
             raise click.UsageError("--page writes the model's head and its embedding: leave --embedding out")
-        found = export_page(model, out, forms=forms or ("int8", "fp32"))
+        found = export_page(model, out, vectors=vectors, forms=forms or ("int8", "fp32"))
+    elif vectors is not None:
+        raise click.UsageError("--vectors is of the page: add --page")
     else:
         found = write(model, out, embedding=embedding, forms=forms or tuple(FORMS))
     width = max(len(one.file) for one in found)

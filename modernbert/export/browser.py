@@ -3,7 +3,7 @@
 index.html  app.js  style.css          the page
 page.json                              which models there are, in which forms
 words/                                 the masked language model, for filling masks; where the folder has one
-vectors/                               its encoder, for embedding and search
+vectors/                               its encoder, or another model, for embedding and search
 package.json                           what `npm install` puts beside it: transformers.js and its WebAssembly
 """
 
@@ -30,33 +30,38 @@ DTYPES = {"fp32": "fp32", "fp16": "fp16", "int8": "q8", "q4": "q4", "q4f16": "q4
 
 
 def export_page(
-    name_or_folder: str | Path | None, out: str | Path, *, forms: Sequence[str] = ("int8", "fp32")
+    name_or_folder: str | Path | None,
+    out: str | Path,
+    *,
+    vectors: str | Path | None = None,
+    forms: Sequence[str] = ("int8", "fp32"),
 ) -> list[Agreement]:
     """Writes the page and its models; `npm install` in the folder, and any server of static files, do the rest.
 
     Args:
         name_or_folder: what `checkpoint.names.resolve` understands; None is our own model.
         out: the folder, made if need be; other files in it stay.
+        vectors: the model that embeds and searches, named likewise; None is the same one.
         forms: names in `graph.FORMS`; the page begins with the first.
 
     Returns:
         How close each file comes to the model.
 
     Raises:
-        CheckpointError, ConfigError, TokenizerError, ExportError, MissingExtraError: as `export`; or the folder holds a
+        CheckpointError, ConfigError, TokenizerError, ExportError, MissingExtraError: as `export`; or what shall search is a
             late-interaction model, whose vectors the page cannot compare.
     """
     folder, out = resolve(name_or_folder), Path(out)
-    head = class_of(folder)
-    modules = read_modules(folder) or Modules(pooling=read_pooling(folder))
-    if head is LateInteraction or modules.dense:
+    searching = folder if vectors is None else resolve(vectors)
+    modules = read_modules(searching) or Modules(pooling=read_pooling(searching))
+    if class_of(searching) is LateInteraction or modules.dense:
         raise CheckpointError(
-            f"{folder}: the page searches by one pooled vector a text, without a projection; export another model"
+            f"{searching}: the page searches by one pooled vector a text, without a projection; export another model"
         )
-    sections = {"words": False, "vectors": True} if head is MaskedLM else {"vectors": True}
+    sections = {"words": folder, "vectors": searching} if class_of(folder) is MaskedLM else {"vectors": searching}
     found = []
-    for section, embedding in sections.items():
-        for one in export(folder, out / section, embedding=embedding, forms=forms):
+    for section, source in sections.items():
+        for one in export(source, out / section, embedding=section == "vectors", forms=forms):
             found.append(dataclasses.replace(one, file=f"{section}/{one.file}"))
     with staged(out) as stage:
         for name in STATIC:

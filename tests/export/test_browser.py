@@ -1,5 +1,6 @@
 """The page in headless Chromium, against the engine. Needs Chromium and npm, which fetches transformers.js; skipped without them."""
 
+import contextlib
 import functools
 import http.server
 import json
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import modernbert
+from modernbert.checkpoint.names import EMBEDDER
 from modernbert.errors import CheckpointError
 from modernbert.export.browser import export_page
 
@@ -46,9 +48,9 @@ def site(tiny_folder, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def page(site):
-    """The page once it has filled its first mask; ends with no request having gone anywhere but to its own server."""
+@contextlib.contextmanager
+def opened(site):
+    """The page of a folder once it has filled its first mask; ends with no request having gone anywhere but to its own server."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with playwright.sync_playwright() as tool:
@@ -65,6 +67,12 @@ def page(site):
     assert hosts == {f"127.0.0.1:{server.server_port}"}
 
 
+@pytest.fixture(scope="module")
+def page(site):
+    with opened(site) as page:
+        yield page
+
+
 def settled(page):
     page.wait_for_selector("body[data-state=ready], body[data-state=failed]", timeout=60_000)
     return page.inner_text("#status")
@@ -78,6 +86,25 @@ def call(page, function, *arguments, dtype="fp32", device="wasm"):
         return await (await import("./app.js")).{function}(...given);
     }}"""
     return page.evaluate(script, [dtype, device, list(arguments)])
+
+
+@needs_browser
+def test_the_packaged_models_fill_a_mask_and_find_a_text_in_8_bits(tmp_path):
+    """What docs/browser.md shows. Vectors are the engine's within 1e-2 of a length of 1, the bound of issue 7."""
+    export_page("tiny", tmp_path, vectors=EMBEDDER, forms=("int8",))
+    subprocess.run([NPM, "install", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=tmp_path, check=True, capture_output=True)
+    engine = modernbert.load(EMBEDDER, device="cpu", dtype="float32")
+    texts = ["query: where do ants live", "document: Colonies of ants dig nests under stones and in soil."]
+    with opened(tmp_path) as page:
+        assert page.locator("#found li").first.inner_text().startswith("Paris")
+        page.fill("#query", "where do ants live")
+        page.fill("#texts", "Bees build combs of wax in hollow trees.\nColonies of ants dig nests under stones and in soil.")
+        page.click("#search button")
+        page.wait_for_function("document.body.dataset.state != 'working'")
+        assert settled(page).endswith("ms"), page.inner_text("#status")
+        assert page.locator("#ranked li").first.inner_text().startswith("Colonies of ants")
+        vectors = np.array(call(page, "embed", texts, dtype="q8"))
+    assert np.abs(vectors - engine.embed(texts, normalize=True)).max() < 1e-2
 
 
 @needs_browser
