@@ -33,7 +33,10 @@ HEAD = 64
 WIDEST = 8192
 """Of a row that is normed or quantised."""
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC")
-SOURCES = ("native.cpp", "native_vectors.h")
+SOURCES = (
+    "native.cpp",
+    *(f"native_{part}.h" for part in ("vectors", "avx512", "avx2", "kinds", "tiles", "product", "norm", "attention")),
+)
 COMPILERS = ("c++", "g++", "clang++")
 
 _VALUES_PER_WORD = {torch.float32: 1, torch.bfloat16: 2, torch.int8: 4}
