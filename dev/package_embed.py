@@ -21,7 +21,7 @@ from modernbert.checkpoint.folder import load_model, save_model
 from modernbert.checkpoint.modules import read_modules, write_modules
 from modernbert.data.documents import read_documents
 from modernbert.export.beside import write_beside
-from modernbert.export.rounding import batches_of, round_linears
+from modernbert.export.float8_rounding import batches_of, round_linears
 from modernbert.model.heads import Embedder
 from modernbert.text.passages import PASSAGE
 from modernbert.text.tokenizer import Tokenizer

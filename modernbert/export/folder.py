@@ -24,7 +24,7 @@ from modernbert.errors import ConfigError
 from modernbert.export.check import Agreement, compare
 from modernbert.export.graph import FORMS
 from modernbert.export.heads import write_graph
-from modernbert.export.rounded import float_products
+from modernbert.export.int8_choice import float_products
 from modernbert.model.encoder import Encoder
 from modernbert.model.heads import Embedder
 

@@ -7,7 +7,7 @@ from modernbert.batch import pack
 from modernbert.checkpoint.float8 import FLOAT8
 from modernbert.checkpoint.folder import load_model, save_model
 from modernbert.config import ModelConfig
-from modernbert.export.rounding import batches_of, round_linears, rounded
+from modernbert.export.float8_rounding import batches_of, round_linears, rounded
 from modernbert.model.heads import Embedder, MaskedLM
 from modernbert.text.tokenizer import Tokenizer
 
