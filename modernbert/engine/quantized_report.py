@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from modernbert.batch import Batch, pack
-from modernbert.checkpoint.folder import load_model
+from modernbert.checkpoint.folder import class_of, load_model
 from modernbert.checkpoint.names import resolve
 from modernbert.engine.engine import tokenizer_of
 from modernbert.engine.quantized import Int8Linear, LayerError, quantize_model, sample, try_layers
@@ -86,7 +86,7 @@ def int8_report(name_or_folder: str | Path | None, texts: Sequence[str]) -> Int8
     plain = Runner(load_model(Encoder, folder, device="cpu", dtype=torch.float32), tokenizer)
     whole = tokenizer.encode(list(texts))
     rows = [row[begin : begin + plain.limit] for row in whole for begin in range(0, len(row), plain.limit)]
-    small = Runner(load_model(Encoder, folder), tokenizer)
+    small = Runner(load_model(class_of(folder), folder), tokenizer)
     chosen = {layer.name: layer.int8 for layer in quantize_model(small.model, sample(tokenizer))}
     fits = bisect.bisect(list(itertools.accumulate(map(len, rows))), TRIED) or 1
     tried = try_layers(plain.encoder, pack(rows[:fits]), Int8Linear)

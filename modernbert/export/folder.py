@@ -24,7 +24,7 @@ from modernbert.errors import ConfigError
 from modernbert.export.check import Agreement, compare
 from modernbert.export.graph import FORMS
 from modernbert.export.heads import write_graph
-from modernbert.export.int8_choice import float_products
+from modernbert.export.int8_choice import float_weights
 from modernbert.model.encoder import Encoder
 from modernbert.model.heads import Embedder
 
@@ -64,7 +64,7 @@ def export(
         for name in forms:
             form = FORMS[name]
             if form.products == "int8":
-                form = dataclasses.replace(form, floats=float_products(model, tokenizer))
+                form = dataclasses.replace(form, floats=float_weights(model, tokenizer))
             write_graph(model, modules, form, stage / form.file)
             found.append(compare(model, modules, form, stage / form.file))
     with staged(out) as stage:

@@ -44,7 +44,7 @@ class Form:
     """Of everything that is not a quantised product."""
     products: Literal["float", "int8", "4-bit"] = "float"
     floats: frozenset[str] = frozenset()
-    """Weights whose products are float nevertheless."""
+    """Weights whose products are float nevertheless; a table among them is stored as float16."""
     bound: float | None = None
     """Largest difference from the engine that is let through, where the largest value is 1; None only reports it."""
 
@@ -133,6 +133,8 @@ class Graph:
 
     def rows_of_table(self, ids: str, name: str) -> str:
         """Rows of an embedding table."""
+        if name in self.form.floats:
+            return self.to_real(self.op("Gather", self._store(name, self._weights[name].astype(np.float16)), ids))
         if self.form.products == "float":
             return self.op("Gather", self._store(name, self._weights[name].astype(self.form.dtype)), ids)
         table, scale = self._int8(name)  # beside 4-bit products too: the standard has no 4-bit lookup

@@ -1,4 +1,4 @@
-"""Which products of an exported int8 graph stay float: decided as `engine.quantized` does, on layers that round as the graph will."""
+"""What of an exported int8 graph stays float: decided as `engine.quantized` does, on layers that round as the graph will."""
 
 import copy
 
@@ -10,7 +10,10 @@ from torch.nn import functional as F
 from modernbert.engine.quantized import choose_layers, sample
 from modernbert.kernels.linear_int8 import quantize_rows
 from modernbert.model.encoder import Encoder
+from modernbert.model.heads import MaskedLM
 from modernbert.text.tokenizer import Tokenizer
+
+TABLE = "model.embeddings.tok_embeddings.weight"
 
 
 class RoundedLinear(nn.Module):
@@ -24,12 +27,14 @@ class RoundedLinear(nn.Module):
         return F.linear(_rounded(x_TI), self.weight_OI)
 
 
-def float_products(model: nn.Module, tokenizer: Tokenizer) -> frozenset[str]:
-    """Names of the encoder's weights that would cost vectors too much in int8, as the graph knows them."""
+def float_weights(model: nn.Module, tokenizer: Tokenizer) -> frozenset[str]:
+    """Names of the encoder's weights that would cost vectors too much in int8, as the graph knows them; the table is among them where no
+    decoder shares it."""
     encoder = copy.deepcopy(model if isinstance(model, Encoder) else model.model)
     assert isinstance(encoder, Encoder)
     layers = choose_layers(encoder, sample(tokenizer), RoundedLinear)
-    return frozenset(f"model.{layer.name}.weight" for layer in layers if not layer.int8)
+    shared = isinstance(model, MaskedLM) and model.config.tie_word_embeddings
+    return frozenset(f"model.{layer.name}.weight" for layer in layers if not layer.int8) | (set() if shared else {TABLE})
 
 
 def _rounded(x_XI: Float[Tensor, "X I"]) -> Float[Tensor, "X I"]:
