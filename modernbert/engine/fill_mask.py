@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from modernbert.batch import Batch, pack
+from modernbert.engine.batching import BATCH_TOKENS
 from modernbert.engine.runner import Runner
 from modernbert.model.heads import MaskedLM
 from modernbert.text.masks import check_masks, check_top_k, words_of
@@ -24,7 +25,8 @@ def fill_mask(runner: Runner, text: Any, top_k: int) -> list[Any]:
     rows = rows_of(runner.tokenizer, text, limit=runner.limit, truncate=None)
     check_masks(runner.tokenizer, rows, alone=isinstance(text, str))
     answers: list[Any] = [None] * len(rows)
-    for group in runner.groups(rows, "fill_mask"):
+    # each mask takes a float for every word, several times: in a GPU's larger batches of short texts that is gigabytes
+    for group in runner.groups(rows, "fill_mask", BATCH_TOKENS):
         batch = pack([rows[i] for i in group])
         probabilities_MV = logits(runner, batch, (batch.ids_T == mask_id).nonzero().squeeze(-1)).softmax(-1)
         scores_MK, tokens_MK = probabilities_MV.topk(top_k)

@@ -11,7 +11,8 @@ from transformers import AutoModel, AutoTokenizer, pipeline
 
 from modernbert.checkpoint.folder import save_model
 from modernbert.checkpoint.modules import Modules
-from modernbert.engine import fill_mask
+from modernbert.engine import fill_mask, runner
+from modernbert.engine.batching import BATCH_TOKENS, GPU_TOKENS
 from modernbert.engine.engine import Engine, load
 from modernbert.errors import CheckpointError, ConfigError, HardwareError, TextError
 from modernbert.text.tokenizer import Tokenizer
@@ -59,6 +60,18 @@ def test_fill_mask_returns_what_the_pipeline_returns(engine, fill_mask_pipeline,
 def test_fill_mask_can_name_the_whole_vocabulary_special_tokens_included(engine, fill_mask_pipeline):
     text = "The [MASK] of [PAD] France is [MASK]."
     assert_same_words(engine.fill_mask(text, top_k=512), fill_mask_pipeline(text, top_k=512))
+
+
+def test_fill_mask_keeps_batches_small_on_a_device_that_is_fast_with_large_ones(tiny_folder, monkeypatch):
+    """A number for each word and mask: 65,536 tokens of short texts with one mask each would hold gigabytes of them."""
+    engine, tokens, logits = load(tiny_folder, device="cpu"), [], fill_mask.logits
+    engine._runner._tokens = GPU_TOKENS
+    monkeypatch.setattr(runner, "CPU_TOKENS", GPU_TOKENS)
+    monkeypatch.setattr(
+        fill_mask, "logits", lambda runner, batch, at_M: tokens.append(len(batch.ids_T)) or logits(runner, batch, at_M)
+    )
+    engine.fill_mask(["[MASK]"] * (BATCH_TOKENS // 2), top_k=1)
+    assert sum(tokens) == 3 * BATCH_TOKENS // 2 and max(tokens) <= BATCH_TOKENS
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
