@@ -42,5 +42,5 @@ modernbert finetune tiny_embed distilled-again/model out=embed-again epochs=0.5 
     teacher.not_for="$code,$long" weights="$weights"
 python "$here/dev/mean_of.py" distilled-again/model embed-again/model 0.65 tiny-embed
 
-modernbert eval retrieval tiny-embed "$sets" --suite --against $teacher --against bm25
-modernbert eval retrieval passages:tiny-embed "$sets" --suite --only qmsum,squality --against tiny-embed --against bm25
+modernbert eval retrieval ./tiny-embed "$sets" --suite --against $teacher --against bm25
+modernbert eval retrieval passages:./tiny-embed "$sets" --suite --only qmsum,squality --against ./tiny-embed --against bm25
