@@ -24,7 +24,7 @@ from modernbert.batch import pack
 from modernbert.checkpoint.folder import load_model, save_model
 from modernbert.config import preset
 from modernbert.engine.engine import load
-from modernbert.engine.quantized import BOUND, quantize_model
+from modernbert.engine.quantized import BOUND, NEAR, quantize_model
 from modernbert.kernels.linear_int8 import linear_int8, pack_weight, quantize_rows, weight_levels
 from modernbert.model.encoder import Encoder
 from modernbert.model.heads import MaskedLM
@@ -150,7 +150,7 @@ def outliers(name: str) -> None:
     print("|---|---:|---:|---:|---:|")
     for factor in (1, 5, 20, 50, 200):
         shown = []
-        for bound in (1e9, BOUND):
+        for bound, near in ((1e9, -1.0), (BOUND, NEAR)):
             changed = load_model(Encoder, name, dtype=torch.float32)
             for layer in changed.layers:
                 layer.mlp_norm.weight[[3, 10]] *= factor
@@ -158,7 +158,7 @@ def outliers(name: str) -> None:
                 layer.mlp.Wi.weight[[changed.config.intermediate_size + channel for channel in (3, 10)]] *= factor
                 layer.mlp.Wo.weight[:, [3, 10]] /= factor
             same = torch.cosine_similarity(changed(read), wanted_TD).min().item()
-            layers = quantize_model(changed, tried, bound)
+            layers = quantize_model(changed, tried, bound, near)
             cosines = torch.cosine_similarity(changed(read), wanted_TD)
             shown.append(f"{cosines.min():.4f}, {cosines.median():.4f}")
         floats = sum(not layer.int8 for layer in layers)
