@@ -8,7 +8,7 @@ Parts, each of them a table of the record:
     latency      one row of 16 tokens, from ids on the device to hidden states on the host; by the engine from ids to the vector on the host
     accuracy     error of 16-bit hidden states against float32, ours and transformers', same weights and ids
     peers        other architectures: the columns of `encoder`
-    largest      … and rows of the largest batch that fits
+    largest      … and the rows of the largest batch that fits into memory, in each column
     embed        real texts through `embed` and through sentence-transformers' `encode`, from strings to vectors
 
 Each contestant runs in a process of its own, one after the other. Variable lengths are normal around half the maximum, their sd a quarter
@@ -209,7 +209,8 @@ def markdown(record: dict[str, Any]) -> str:
                 f"{part}, {size}", contestants, record.get("roofline", {}).get(size) if part == "encoder" else None
             )
     for size, contestants in record.get("largest", {}).items():
-        lines += ["", f"**rows of the largest batch, {size}**, within {record['memory_gib'] or 'all'} GiB", ""]
+        within = f", within {record['memory_gib']} GiB" if record["memory_gib"] else ""
+        lines += ["", f"**rows of the largest batch, {size}**{within}", ""]
         lines += [
             f"- {name}: " + ", ".join(f"{column} {rows}" for column, rows in found.items()) for name, found in contestants.items()
         ]

@@ -67,8 +67,9 @@ def test_embed_runs_from_strings_to_vectors(in_this_process, tiny_folder):
         parts=("embed",), sizes=("toy",), repeats=1, device="cpu", texts=["a text", "another"], tokenizer=tiny_folder
     )
     runs = record["embed"]["runs"]
-    assert [name for name in runs if "failed" not in runs[name]] and record["embed"]["tokens"] > 4
-    assert record["embed"]["runs"]["modernbert"]["tokens_per_second"]["min"] > 0
+    ours = [name for name in runs if name.startswith("modernbert")]
+    assert ours == ["modernbert", "modernbert, again", "modernbert, batch-invariant"] and record["embed"]["tokens"] > 4
+    assert min(runs[name]["tokens_per_second"]["min"] for name in ours) > 0
     assert record["embed"]["batch_invariance"]["on"]["vectors_with_another_bit"] == 0
     assert record["embed"]["batch_invariance"]["off"]["greatest_relative_difference"] < 1e-5
     assert record["embed"]["first_vector"][0]["vector_s"] > 0
