@@ -88,12 +88,12 @@ def read_value(text: str, hint: Any, key: str) -> Any:
     try:
         return _typed(_literal(text), text, hint)
     except TypeError:
-        wanted = "a finite number" if _is_endless(text) else type_name(hint)
+        wanted = "a finite number" if _is_not_finite(text) else type_name(hint)
         raise ConfigError(f"{key}={text} is not {wanted}; wanted, for example, {key}={_example(hint)}") from None
 
 
-def _is_endless(text: str) -> bool:
-    """Whether a text reads as a number that is none, or is infinite: nan, inf, 1e999."""
+def _is_not_finite(text: str) -> bool:
+    """Whether a text reads as NaN or as an infinity: nan, inf, 1e999."""
     try:
         return not math.isfinite(float(text))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Matrices rounded to float8 so that what they give changes least, not they themselves (Frantar et al. 2022, arXiv 2210.17323).
+"""GPTQ to float8: matrices rounded so that what they give changes least, not they themselves (Frantar et al. 2022, arXiv 2210.17323).
 
 An error in one weight is made up for by the weights of its row that are not rounded yet, as far as their inputs go together.
 

@@ -12,8 +12,8 @@ from modernbert.text.tokenizer import Tokenizer
 from modernbert.vectors import VectorSettings, prompt_of
 
 FIRST_CHUNK, CHUNK, CHUNKS_AHEAD = 1024, 8192, 2
-"""Texts that are tokenised together: few at first, so that the model can begin, then twice as many as before, which tokenising takes
-less time for than a GPU for those before; and how many chunks wait for the model at most."""
+"""Texts that are tokenised together: few at first, so that the model can begin, then twice as many each time, which take less time to
+tokenise than the chunk before takes a GPU; and how many chunks wait for the model at most."""
 
 
 class TruncationWarning(UserWarning):

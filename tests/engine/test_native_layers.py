@@ -24,7 +24,7 @@ CONFIG = ModelConfig(
 )
 here = pytest.mark.skipif(not native.kinds(), reason="no AVX2 or no compiler here")
 LEAST = {torch.float32: 0.999999, torch.bfloat16: 0.9995, torch.int8: 0.998}
-"""Cosine of each token; int8 errs by about 0.02 in each product (`engine.quantized.BOUND`), bf16 by 0.003."""
+"""Cosine of each token; int8 errs by about 0.02 of each product, bf16 by 0.003."""
 
 
 def random_model(config=CONFIG):
