@@ -34,7 +34,7 @@ those of `tiny` by 0.011 at most."""
 
 NEAR = 0.9987
 """Cosine between float and int8 vectors, in the median of the texts, until which the worst layers are taken out of int8. The least of 3,372
-other texts' vectors by `tiny-embed` is then 0.9958 (bench/results/int8_2026-11-27.md)."""
+other texts' vectors by `tiny-embed` is then 0.9957 (bench/results/int8_2026-11-27.md)."""
 
 SAMPLE = (
     "def mean(values):\n    return sum(values) / len(values)",
