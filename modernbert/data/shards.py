@@ -15,6 +15,7 @@ import itertools
 import json
 import math
 import os
+import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -272,9 +273,7 @@ def _write_all(documents: Iterable[Document], tokenizer: Tokenizer, folder: Path
             for document in had:
                 digest.update(_digested(document))
         else:
-            shard = _take(_encoded(had, tokenizer, lambda tokens: None), math.inf, digest)
-            if not shard or _write_files(folder, number, shard, _numbers(manifest, shard)) != stated["files"]:
-                raise _others(folder)
+            _write_again(folder, number, manifest, _take(_encoded(had, tokenizer, lambda tokens: None), math.inf, digest))
     if digest.hexdigest() != manifest.documents_sha256:
         raise _others(folder)
     with tqdm(desc="tokens", unit=" tokens", unit_scale=True, initial=manifest.tokens, disable=None) as bar:
@@ -386,6 +385,16 @@ def _write_shard(folder: Path, manifest: Manifest, shard: list[tuple[str, NDArra
     )
     _write_json(folder / MANIFEST, dataclasses.asdict(grown))
     return grown
+
+
+def _write_again(folder: Path, number: int, manifest: Manifest, shard: list[tuple[str, NDArray[Any]]]) -> None:
+    """Puts the files of a finished shard back, if they come out as they were; else what is left of it stays."""
+    with tempfile.TemporaryDirectory(dir=folder) as beside:
+        made = _write_files(Path(beside), number, shard, _numbers(manifest, shard)) if shard else {}
+        if made != manifest.shards[number]["files"]:
+            raise _others(folder)
+        for file in made.values():
+            os.replace(Path(beside) / file["name"], folder / file["name"])
 
 
 def _numbers(manifest: Manifest, shard: list[tuple[str, NDArray[Any]]]) -> dict[str, int]:

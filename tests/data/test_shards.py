@@ -129,9 +129,11 @@ def test_a_damaged_shard_is_written_anew_and_the_others_stay(tmp_path, documents
     assert texts_of(TokenShards.open(tmp_path, verify=True), tokenizer) == [document.text for document in documents]
     assert [path.stat().st_mtime_ns for path in others] == before
     (tmp_path / f"{kind}-00001.npy").unlink()
+    left = {path: path.read_bytes() for path in tmp_path.glob("**/*.npy")}
     for wrong in ([Document(text="?", source="new")] * len(documents), documents[:1]):
         with pytest.raises(DataError, match="begun with other documents"):
             write_shards(wrong, tokenizer, tmp_path, tokens_per_shard=6_000)
+    assert {path: path.read_bytes() for path in tmp_path.glob("**/*.npy")} == left
 
 
 def test_what_was_compared_is_not_read_again_until_it_changes(tmp_path, documents, tokenizer, monkeypatch):
