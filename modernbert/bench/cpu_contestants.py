@@ -6,6 +6,7 @@ B rows · L padded length.
 """
 
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -69,6 +70,7 @@ def save_random() -> None:
     model = Encoder(config).eval()
     init_weights(model, config, torch.Generator().manual_seed(0))
     save_model(model, config, sys.argv[2], dtype=torch.bfloat16)
+    os.sync()  # as of a model that was fetched some time ago, pages can be given back
 
 
 def transformers_sdpa(dtype: torch.dtype) -> Prepare:
