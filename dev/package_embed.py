@@ -2,9 +2,10 @@
 
     python dev/package_embed.py runs/tiny-embed corpus/wikipedia-0000.jsonl.zst modernbert/pretrained/tiny-embed
 
-The documents of the second file say what the weights are rounded for. The run's folder holds `model`; of each stage `distilled` and
-`embed` its log.jsonl, config.json and result.json; `eval*.json` of `modernbert eval retrieval --suite`, where the first system is the model
-and one named `…, passages` the same by passages; and `commit` of the code that trained.
+The documents of the second file say what the weights are rounded for. The run's folder holds `model`; of each stage (`distilled`, `embed`,
+`distilled-again`, …, as `examples/tiny_embed.sh` names them) its log.jsonl, config.json and result.json; `eval*.json` of
+`modernbert eval retrieval --suite`, where the first system is the model and one named `…, passages` the same by passages; and `commit` of
+the code that trained.
 """
 
 import json
@@ -38,9 +39,9 @@ tags: [modernbert, sentence-transformers, feature-extraction]
 # {name}
 
 One vector of {width} for a text of prose or code, up to {limit:,} tokens: a ModernBERT of {parameters:.1f}M parameters, made of
-[`tiny`](../tiny/README.md) in two stages with a teacher, all-MiniLM-L6-v2 (Apache 2.0). Mean of the tokens, length 1; the first 64, 128
-or 256 numbers serve as shorter vectors (Matryoshka). Queries and documents have prompts, which the folder's readers put there when they are
-asked for a query or a document.
+[`tiny`](../tiny/README.md) in rounds of two stages with a teacher, all-MiniLM-L6-v2 (Apache 2.0). Mean of the tokens, length 1; the first
+64, 128 or 256 numbers serve as shorter vectors (Matryoshka). Queries and documents have prompts, which the folder's readers put there
+when they are asked for a query or a document.
 
     modernbert embed "where do ants live" --prompt-name query
 
@@ -63,6 +64,8 @@ file where there is no torch.
 ## How it was made
 
 {stages}
+
+The weights lie between the last two stages: 0.35 × distilled + 0.65 × embed (`dev/mean_of.py`), which keeps more of both than either end.
 
 ![curves](curves.png)
 
@@ -96,6 +99,11 @@ texts of fewer than 250. A key among hundreds of others (kv_retrieval) is beyond
 """
 
 
+def began(folder: Path) -> str:
+    with (folder / "log.jsonl").open() as lines:
+        return str(json.loads(next(lines))["started"])
+
+
 def stage(folder: Path, name: str, recipe: str) -> tuple[list[str], float, list[dict[str, Any]]]:
     """A line of the table of stages, its seconds, and the lines of the log that have a loss."""
     log = [line for line in map(json.loads, (folder / "log.jsonl").read_text().splitlines()) if "loss" in line]
@@ -120,8 +128,9 @@ def stage(folder: Path, name: str, recipe: str) -> tuple[list[str], float, list[
 
 
 def curves(logs: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    figure = figure_class()(figsize=(11, 3.6), layout="constrained")
-    for axes, (name, log) in zip(figure.subplots(1, len(logs)), logs.items(), strict=True):
+    rounds = -(-len(logs) // 2)
+    figure = figure_class()(figsize=(11, 3.6 * rounds), layout="constrained")
+    for axes, (name, log) in zip(figure.subplots(rounds, 2).flat, logs.items(), strict=True):
         axes.plot([line["tokens"] / 1e6 for line in log], [line["loss"] for line in log], linewidth=1.2)
         axes.set(title=name, xlabel="million tokens", ylabel="loss")
         axes.grid(alpha=0.3)
@@ -164,15 +173,16 @@ def main() -> None:
     write_modules(folder, model.config, modules)
     write_beside(folder)
     rows, logs, seconds = [], {}, 0.0
-    for name, recipe in (("distilled", "tiny_distilled"), ("embed", "tiny_embed")):
-        row, its_seconds, logs[name] = stage(run / name, name, recipe)
+    stages = sorted((file.parent for file in run.glob("*/log.jsonl")), key=began)
+    for name in (folder.name for folder in stages):
+        row, its_seconds, logs[name] = stage(run / name, name, f"tiny_{name.split('-')[0]}")
         rows.append(row)
         seconds += its_seconds
     curves(logs, folder / "curves.png")
     table = [["stage", "recipe", "steps", "tokens", "seconds", "peak rate"], ["---"] * 6, *rows]
-    counts = json.loads((run / "embed" / "result.json").read_text())
+    counts = json.loads((stages[-1] / "result.json").read_text())
     device = counts["environment"].get("gpu") or counts["environment"].get("device", "")
-    stages = (
+    made = (
         "\n".join(f"| {' | '.join(row)} |" for row in table)
         + f"\n\nTogether {seconds / 60:.0f} minutes on one {device}, reading the pairs and the teacher's vectors not counted."
     )
@@ -182,7 +192,7 @@ def main() -> None:
         limit=model.config.max_position_embeddings,
         parameters=sum(p.numel() for p in model.parameters()) / 1e6,
         passage=PASSAGE,
-        stages=stages,
+        stages=made,
         commit=(run / "commit").read_text().strip(),
         pairs="| source | pairs |\n|---|---:|\n"
         + "\n".join(f"| {source} | {count:,} |" for source, count in sorted(counts["pairs"].items())),
