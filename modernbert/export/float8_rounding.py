@@ -73,6 +73,7 @@ def rounded(weight_OI: Float[Tensor, "O I"], gram_II: Float[Tensor, "I I"]) -> F
     >>> rounded(torch.tensor([[0.33, 0.33]]), torch.tensor([[1.0, 1.0], [1.0, 1.0]])).tolist()  # alone, each becomes 0.34375
     [[0.34375, 0.3125]]
     """
+    assert gram_II.any(), "no batch has reached this layer: on a GPU some are not called by themselves"
     gram = gram_II.double().cpu()
     gram = gram + DAMPING * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
     order_I = gram.diagonal().argsort(descending=True)  # what matters most is rounded while all others can still make up for it

@@ -129,7 +129,7 @@ def test_the_worst_layers_leave_int8_until_vectors_are_near():
         found.append((len(in_float), torch.cosine_similarity(pool(model.model(TRIED), TRIED, "mean"), wanted_BD).median()))
     (none, far), (some, near), (every, rows_alone) = found
     assert none == 0 < some < every == len(layers)
-    assert far < near < rows_alone <= 1  # embeddings stay int8
+    assert far < near < rows_alone < 1  # the decoder shares the embeddings, which stay int8
 
 
 @torch.no_grad()
