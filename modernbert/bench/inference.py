@@ -36,7 +36,7 @@ from modernbert.checkpoint.atomic import staged
 from modernbert.checkpoint.folder import save_model
 from modernbert.config import preset
 from modernbert.engine.hardware import choose_device
-from modernbert.errors import MissingExtraError
+from modernbert.errors import ConfigError, MissingExtraError
 from modernbert.kernels.linear_fp8 import fp8_runs_on
 from modernbert.model.heads import Embedder
 from modernbert.model.init import init_weights
@@ -93,7 +93,13 @@ def inference_record(
         only: contestants of `encoder`, `latency`, `peers` and `largest`; nothing is all.
         texts, tokenizer: for `embed`.
         kept: a folder that gets each measurement as it ends; what is there is not measured again.
+
+    Raises:
+        ConfigError: `only` names nobody.
     """
+    known = dict.fromkeys(name for table in TABLES.values() for name in table)
+    if nobody := [name for name in only if name not in known]:
+        raise ConfigError(f"no contestant named {', '.join(map(repr, nobody))}; there are {', '.join(map(repr, known))}")
     alone, each = functools.partial(_alone, kept), functools.partial(_each, kept, only)
     where = str(choose_device(device))
     columns = {name: column for name, column in COLUMNS.items() if column[0] <= batch_tokens}

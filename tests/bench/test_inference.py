@@ -7,6 +7,7 @@ from modernbert.bench import inference
 from modernbert.bench.contestants import ARCHITECTURES, IMPLEMENTATIONS, ours
 from modernbert.bench.measures import random_rows
 from modernbert.config import SIZES
+from modernbert.errors import ConfigError
 
 
 @pytest.fixture
@@ -56,6 +57,11 @@ def test_a_peer_gives_a_vector_for_each_position_of_its_padded_rows(name, in_thi
 def test_what_has_been_measured_is_not_measured_again(tmp_path, in_this_process):
     assert inference._alone(tmp_path, "sum", divmod, 7, 2) == (3, 1)
     assert inference._alone(tmp_path, "sum", divmod, 1, 0) == [3, 1]  # as JSON has it
+
+
+def test_a_contestant_that_nobody_knows_is_named_before_anything_runs():
+    with pytest.raises(ConfigError, match=r"no contestant named 'modernbert, fp9'; there are .*'modernbert, fp8'"):
+        inference.inference_record(parts=["encoder"], only=["modernbert", "modernbert, fp9"])
 
 
 def test_a_contestant_that_fails_says_why_in_its_place():
