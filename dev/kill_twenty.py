@@ -28,7 +28,7 @@ from modernbert.bench.record import environment
 from modernbert.checkpoint.training_state import latest_state, load_state
 from modernbert.config import ModelConfig
 from modernbert.data.documents import Document
-from modernbert.data.shards import write_shards
+from modernbert.data.shard_writing import write_shards
 from modernbert.engine.hardware import environment as environment_of
 from modernbert.text.train import train_tokenizer
 from modernbert.train.optimizers import OptimizerConfig

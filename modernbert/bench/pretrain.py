@@ -22,7 +22,7 @@ import torch
 from modernbert.bench.record import environment, summary
 from modernbert.config import ModelConfig, preset
 from modernbert.data.packing import SPECIALS
-from modernbert.data.shards import write_rows_of_ids
+from modernbert.data.shard_writing import write_rows_of_ids
 from modernbert.errors import MissingExtraError
 from modernbert.model.losses import IGNORE
 from modernbert.text.train import train_tokenizer

@@ -79,7 +79,7 @@ def tokens(files: tuple[str, ...], column: str, named: str, out: Path) -> None:
     """
     from modernbert.checkpoint.names import resolve
     from modernbert.data.documents import read_documents
-    from modernbert.data.shards import write_shards
+    from modernbert.data.shard_writing import write_shards
     from modernbert.text.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(named if Path(named).exists() else resolve(named))

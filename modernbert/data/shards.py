@@ -1,4 +1,4 @@
-"""Token shards: documents as token ids on disk, without special tokens, read back through memory maps.
+"""Token shards: documents as token ids on disk, without special tokens, read back through memory maps (`shard_writing` writes them).
 
 A folder holds, for each shard, `tokens-00000.npy` (uint16 if the vocabulary fits, else uint32), `offsets-00000.npy`
 (int64, where each document begins and the last one ends) and `sources-00000.npy` (uint16, the number of each document's
@@ -11,14 +11,9 @@ checksums, so that a run which is started again does not read terabytes for it.
 import contextlib
 import dataclasses
 import hashlib
-import itertools
 import json
-import math
 import os
-import tempfile
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from modernbert.checkpoint.lock import alone_in
-from modernbert.data.documents import Document
 from modernbert.errors import DataError
 from modernbert.text.tokenizer import Tokenizer
 
@@ -36,9 +29,6 @@ MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer"
 VERIFIED = "verified.json"
 KINDS = ("tokens", "offsets", "sources")
-TOKENS_PER_SHARD = 1 << 26
-BATCH_DOCUMENTS = 4096
-BATCH_CHARACTERS = 1 << 23
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,7 +86,7 @@ class TokenShards:
         if not folder.exists():
             raise DataError(f"{self.folder} is not finished: its tokenizer is missing; give the same `prepare tokens` again")
         tokenizer = Tokenizer.load(folder)
-        if (tokenizer.vocab_size, _special_ids(tokenizer)) != (self.manifest.vocab_size, self.manifest.special_ids):
+        if (tokenizer.vocab_size, special_ids_of(tokenizer)) != (self.manifest.vocab_size, self.manifest.special_ids):
             raise DataError(
                 f"{folder} is not the tokenizer of the shards beside it; delete it, and give the same `prepare tokens` again"
             )
@@ -165,7 +155,8 @@ def _size(path: Path) -> int | None:
     return path.stat().st_size if path.exists() else None
 
 
-def _is_whole(folder: Path, shard: dict[str, Any]) -> bool:
+def is_whole(folder: Path, shard: dict[str, Any]) -> bool:
+    """Whether every file of a shard is there, by its size."""
     return all(_size(folder / file["name"]) == file["bytes"] for file in shard["files"].values())
 
 
@@ -195,13 +186,13 @@ def compare_sums(folder: Path, manifest: Manifest, *, again: bool = False) -> in
         ThreadPoolExecutor(os.cpu_count()) as pool,
         tqdm(desc="checksums", total=size, unit="B", unit_scale=True, delay=2, disable=None) as bar,
     ):
-        for name, digest in zip(wanted, pool.map(_sha256, [folder / name for name in wanted]), strict=True):
+        for name, digest in zip(wanted, pool.map(sha256_of, [folder / name for name in wanted]), strict=True):
             if digest != stated[name]:
                 pool.shutdown(cancel_futures=True)
                 raise _damaged(folder / name, f"wanted sha256 {stated[name]}, got {digest}")
             bar.update(now[name][0])
     with contextlib.suppress(OSError):  # a folder that cannot be written is compared each time
-        _write_json(path, now)
+        write_json(path, now)
     return len(wanted)
 
 
@@ -211,228 +202,14 @@ def _damaged(path: Path, what: str) -> DataError:
     )
 
 
-def write_shards(
-    documents: Iterable[Document],
-    tokenizer: Tokenizer,
-    folder: str | Path,
-    *,
-    tokens_per_shard: int = TOKENS_PER_SHARD,
-) -> Manifest:
-    """Tokenizes documents into a folder of shards; goes on after the last finished shard if the folder has some.
-
-    A finished shard of which a file is missing, or has another size, is written anew; the others stay.
-
-    Args:
-        documents: in an order that does not change from run to run: a resumed preparation reads past those it has.
-        tokenizer: encodes batches of documents on all cores.
-        folder: made if it does not exist.
-        tokens_per_shard: a shard is closed at the first document that brings it here.
-
-    Returns:
-        The manifest of the whole folder.
-
-    Raises:
-        DataError: the folder was made with another tokenizer or from other documents, another process writes into it, or a
-                document is damaged.
-    """
-    folder = Path(folder)
-    with alone_in(folder, DataError):
-        manifest = _write_all(documents, tokenizer, folder, tokens_per_shard)
-        tokenizer.save(folder / TOKENIZER)
-    return manifest
-
-
-def write_rows_of_ids(rows: Iterable[NDArray[Any]], tokenizer: Tokenizer, folder: str | Path) -> Manifest:
-    """Writes documents that are token ids already into an empty folder, as one shard: made-up text for benchmarks.
-
-    Raises:
-        DataError: the folder has shards, or another process writes into it.
-    """
-    folder = Path(folder)
-    with alone_in(folder, DataError):
-        if read_manifest(folder):
-            raise DataError(f"{folder} holds token shards; choose an empty folder")
-        shard = [("made up", np.asarray(row, _dtype(tokenizer))) for row in rows]
-        digest = hashlib.sha256()
-        for _, ids in shard:
-            digest.update(ids.tobytes())
-        manifest = _write_shard(folder, _empty_manifest(tokenizer), shard, digest.hexdigest())
-        tokenizer.save(folder / TOKENIZER)
-    return manifest
-
-
-def _write_all(documents: Iterable[Document], tokenizer: Tokenizer, folder: Path, tokens_per_shard: int) -> Manifest:
-    manifest = read_manifest(folder) or _empty_manifest(tokenizer)
-    if manifest.tokenizer_sha256 != tokenizer.sha256:
-        raise DataError(f"{folder} holds token shards of another tokenizer; choose an empty folder, or delete this one")
-    digest = hashlib.sha256()
-    documents = iter(documents)
-    for number, stated in enumerate(manifest.shards):
-        had = itertools.islice(documents, stated["documents"])
-        if _is_whole(folder, stated):
-            for document in had:
-                digest.update(_digested(document))
-        else:
-            _write_again(folder, number, manifest, _take(_encoded(had, tokenizer, lambda tokens: None), math.inf, digest))
-    if digest.hexdigest() != manifest.documents_sha256:
-        raise _others(folder)
-    with tqdm(desc="tokens", unit=" tokens", unit_scale=True, initial=manifest.tokens, disable=None) as bar:
-        encoded = _encoded(documents, tokenizer, bar.update)
-        while shard := _take(encoded, tokens_per_shard, digest):
-            manifest = _write_shard(folder, manifest, shard, digest.hexdigest())
-    if not manifest.shards:
-        _write_json(folder / MANIFEST, dataclasses.asdict(manifest))
-    return manifest
-
-
-def _others(folder: Path) -> DataError:
-    return DataError(f"{folder} was begun with other documents; give the same files in the same order, or an empty folder")
-
-
-def _empty_manifest(tokenizer: Tokenizer) -> Manifest:
-    return Manifest(
-        format=FORMAT,
-        tokenizer_sha256=tokenizer.sha256,
-        vocab_size=tokenizer.vocab_size,
-        special_ids=_special_ids(tokenizer),
-    )
-
-
-def _special_ids(tokenizer: Tokenizer) -> dict[str, int]:
+def special_ids_of(tokenizer: Tokenizer) -> dict[str, int]:
+    """The special ids of a tokenizer by their roles, as a manifest states them."""
     ids = {role: getattr(tokenizer, f"{role}_id") for role in ("cls", "sep", "pad", "mask", "unk")}
     return {role: id for role, id in ids.items() if id is not None}
 
 
-def _digested(document: Document) -> bytes:
-    return document.text.encode() + b"\xff"  # a byte that UTF-8 never has, so that moving a boundary is seen
-
-
-def _encoded(
-    documents: Iterable[Document], tokenizer: Tokenizer, progress: Callable[[int], Any]
-) -> Iterator[tuple[Document, NDArray[Any]]]:
-    """Documents with their ids; the next batch is being encoded while the last one is used."""
-    dtype = _dtype(tokenizer)
-
-    def encode(batch: list[Document]) -> tuple[list[Document], list[list[int]]]:
-        return batch, tokenizer.encode([document.text for document in batch], special=False)
-
-    with ThreadPoolExecutor(1) as ahead:
-        encoding = deque[Future[tuple[list[Document], list[list[int]]]]]()
-        for batch in itertools.chain(_batches(documents), [None]):
-            if batch:
-                encoding.append(ahead.submit(encode, batch))
-            while len(encoding) > bool(batch):
-                done, rows = encoding.popleft().result()
-                progress(sum(map(len, rows)))
-                for document, row in zip(done, rows, strict=True):
-                    yield document, np.array(row, dtype)
-
-
-def _dtype(tokenizer: Tokenizer) -> type[np.unsignedinteger]:
-    return np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
-
-
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    characters = 0
-    for document in documents:
-        batch.append(document)
-        characters += len(document.text)
-        if len(batch) == BATCH_DOCUMENTS or characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
-
-
-def _take(encoded: Iterator[tuple[Document, NDArray[Any]]], tokens: float, digest: Any) -> list[tuple[str, NDArray[Any]]]:
-    """Source and ids of the next documents, up to the one that completes `tokens`; their texts go into the digest."""
-    shard = []
-    for document, ids in encoded:
-        digest.update(_digested(document))
-        shard.append((document.source, ids))
-        tokens -= len(ids)
-        if tokens <= 0:
-            break
-    return shard
-
-
-def _write_shard(folder: Path, manifest: Manifest, shard: list[tuple[str, NDArray[Any]]], documents_sha256: str) -> Manifest:
-    numbers = _numbers(manifest, shard)
-    documents_of: Counter[str] = Counter()
-    tokens_of: Counter[str] = Counter()
-    for source, ids in shard:
-        documents_of[source] += 1
-        tokens_of[source] += len(ids)
-    files = _write_files(folder, len(manifest.shards), shard, numbers)
-    before = {source["name"]: source for source in manifest.sources}
-    sources = [
-        {
-            "name": name,
-            "documents": before.get(name, {}).get("documents", 0) + documents_of[name],
-            "tokens": before.get(name, {}).get("tokens", 0) + tokens_of[name],
-        }
-        for name in numbers
-    ]
-    tokens = tokens_of.total()
-    grown = dataclasses.replace(
-        manifest,
-        documents=manifest.documents + len(shard),
-        tokens=manifest.tokens + tokens,
-        documents_sha256=documents_sha256,
-        sources=sources,
-        shards=[*manifest.shards, {"documents": len(shard), "tokens": tokens, "files": files}],
-    )
-    _write_json(folder / MANIFEST, dataclasses.asdict(grown))
-    return grown
-
-
-def _write_again(folder: Path, number: int, manifest: Manifest, shard: list[tuple[str, NDArray[Any]]]) -> None:
-    """Puts the files of a finished shard back, if they come out as they were; else what is left of it stays."""
-    with tempfile.TemporaryDirectory(dir=folder) as beside:
-        made = _write_files(Path(beside), number, shard, _numbers(manifest, shard)) if shard else {}
-        if made != manifest.shards[number]["files"]:
-            raise _others(folder)
-        for file in made.values():
-            os.replace(Path(beside) / file["name"], folder / file["name"])
-
-
-def _numbers(manifest: Manifest, shard: list[tuple[str, NDArray[Any]]]) -> dict[str, int]:
-    """The number of each source: as the manifest has them, and then as they come in a shard."""
-    numbers = {source["name"]: number for number, source in enumerate(manifest.sources)}
-    for source, _ in shard:
-        numbers.setdefault(source, len(numbers))
-    if len(numbers) > 1 << 16:
-        raise DataError(f"more than {1 << 16} sources; write fewer different values into the field 'source'")
-    return numbers
-
-
-def _write_files(
-    folder: Path, number: int, shard: list[tuple[str, NDArray[Any]]], numbers: dict[str, int]
-) -> dict[str, dict[str, Any]]:
-    """Writes the arrays of one shard; what the manifest states of each file."""
-    arrays = {
-        "tokens": np.concatenate([ids for _, ids in shard]),
-        "offsets": np.cumsum([0] + [len(ids) for _, ids in shard], dtype=np.int64),
-        "sources": np.array([numbers[source] for source, _ in shard], np.uint16),
-    }
-    return {kind: _write_array(folder / f"{kind}-{number:05d}.npy", array) for kind, array in arrays.items()}
-
-
-def _write_array(path: Path, array: NDArray[Any]) -> dict[str, Any]:
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:  # numpy's says neither the name nor that the disk is full
-        raise DataError(f"cannot write {path} ({error.strerror or error}); make room, and give the same command again") from error
-    os.replace(part, path)
-    return {"name": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Puts a file in its place once it is whole and on the disk."""
     part = path.with_name(f"{path.name}.part")
     with part.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=1, ensure_ascii=False)
@@ -441,6 +218,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     os.replace(part, path)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The checksum of a file, as a manifest states it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -27,7 +27,8 @@ from modernbert.checkpoint.atomic import staged, sweep
 from modernbert.checkpoint.folder import load_model
 from modernbert.checkpoint.lock import alone_in
 from modernbert.data.documents import Document, document_files, read_documents
-from modernbert.data.shards import TOKENIZER, read_manifest, write_shards
+from modernbert.data.shard_writing import write_shards
+from modernbert.data.shards import TOKENIZER, read_manifest
 from modernbert.engine.engine import load
 from modernbert.errors import ConfigError, DataError, TrainingError
 from modernbert.eval.masked import evaluate_masked

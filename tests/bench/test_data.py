@@ -2,7 +2,7 @@ import json
 
 from modernbert.bench import data
 from modernbert.data.documents import Document
-from modernbert.data.shards import write_shards
+from modernbert.data.shard_writing import write_shards
 from modernbert.text.train import train_tokenizer
 
 

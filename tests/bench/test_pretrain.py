@@ -6,7 +6,8 @@ import pytest
 from modernbert.bench.pretrain import Case, made_up_shards, markdown, pretrain_record
 from modernbert.config import ModelConfig
 from modernbert.data.documents import Document
-from modernbert.data.shards import TokenShards, write_shards
+from modernbert.data.shard_writing import write_shards
+from modernbert.data.shards import TokenShards
 from modernbert.text.train import train_tokenizer
 
 

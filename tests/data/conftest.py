@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from modernbert.data.documents import Document
-from modernbert.data.shards import TokenShards, write_shards
+from modernbert.data.shard_writing import write_shards
+from modernbert.data.shards import TokenShards
 from modernbert.text.train import train_tokenizer
 
 WORDS = ["the", "of", "and", "to", "in", "is", "that", "for", "it", "was", "on", "are", "as", "with", "his", "they", "at", "be"]

@@ -11,7 +11,8 @@ from modernbert.data import mixture, packing
 from modernbert.data.documents import Document
 from modernbert.data.loader import Loader
 from modernbert.data.packing import SPECIALS, EpochPlan, Rows, copies, generator
-from modernbert.data.shards import TokenShards, write_shards
+from modernbert.data.shard_writing import write_shards
+from modernbert.data.shards import TokenShards
 from modernbert.errors import DataError
 from modernbert.text.train import train_tokenizer
 

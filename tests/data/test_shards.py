@@ -12,7 +12,8 @@ import pytest
 
 from modernbert.data import shards as shards_module
 from modernbert.data.documents import Document
-from modernbert.data.shards import MANIFEST, TokenShards, compare_sums, read_manifest, write_shards
+from modernbert.data.shard_writing import write_shards
+from modernbert.data.shards import MANIFEST, TokenShards, compare_sums, read_manifest
 from modernbert.errors import DataError
 from modernbert.text.train import train_tokenizer
 
@@ -53,7 +54,7 @@ def killed_after(documents, count):
 def test_a_killed_preparation_goes_on_without_losing_or_repeating_a_document(
     tmp_path, documents, tokenizer, shards, kills, monkeypatch
 ):
-    monkeypatch.setattr("modernbert.data.shards.BATCH_DOCUMENTS", 16)
+    monkeypatch.setattr("modernbert.data.shard_writing.BATCH_DOCUMENTS", 16)
     for kill in kills:
         with pytest.raises(Killed):
             write_shards(killed_after(documents, kill), tokenizer, tmp_path, tokens_per_shard=6_000)
@@ -147,7 +148,7 @@ def test_what_was_compared_is_not_read_again_until_it_changes(tmp_path, document
     path = tmp_path / "tokens-00001.npy"
     path.write_bytes(path.read_bytes())
     assert compare_sums(tmp_path, manifest) == 1
-    monkeypatch.setattr(shards_module, "_write_json", lambda *_: os.open("/no/such/place", os.O_WRONLY))  # a folder read-only
+    monkeypatch.setattr(shards_module, "write_json", lambda *_: os.open("/no/such/place", os.O_WRONLY))  # a folder read-only
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(DataError, match=r"tokens-00001\.npy is damaged: wanted sha256"):
         TokenShards.open(tmp_path, verify=True)
@@ -156,9 +157,9 @@ def test_what_was_compared_is_not_read_again_until_it_changes(tmp_path, document
 
 KILLED = """
 import sys
-from modernbert.data import shards
-from modernbert.data.shards import Document, Tokenizer, write_shards
-shards.BATCH_DOCUMENTS = 8
+from modernbert.data import shard_writing
+from modernbert.data.shard_writing import Document, Tokenizer, write_shards
+shard_writing.BATCH_DOCUMENTS = 8
 texts = open(sys.argv[1], encoding="utf-8").read().split("\\0")
 write_shards((Document(text=t, source="s") for t in texts), Tokenizer.load(sys.argv[2]), sys.argv[3], tokens_per_shard=12_000)
 """
@@ -201,7 +202,7 @@ def test_shards_know_their_tokenizer(tmp_path, documents, tokenizer):
 
 
 def test_a_preparation_that_was_killed_is_not_taken_for_a_finished_one(tmp_path, documents, tokenizer, monkeypatch):
-    monkeypatch.setattr("modernbert.data.shards.BATCH_DOCUMENTS", 16)
+    monkeypatch.setattr("modernbert.data.shard_writing.BATCH_DOCUMENTS", 16)
     with pytest.raises(Killed):
         write_shards(killed_after(documents, 100), tokenizer, tmp_path, tokens_per_shard=1_000)
     with pytest.raises(DataError, match="is not finished: its tokenizer is missing; give the same `prepare tokens` again"):

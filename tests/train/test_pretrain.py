@@ -22,7 +22,8 @@ from modernbert.checkpoint.settings import read_config
 from modernbert.checkpoint.training_state import latest_state, load_state
 from modernbert.config import ModelConfig, preset
 from modernbert.data.documents import Document
-from modernbert.data.shards import TokenShards, write_shards
+from modernbert.data.shard_writing import write_shards
+from modernbert.data.shards import TokenShards
 from modernbert.engine.engine import load
 from modernbert.errors import CheckpointError, ConfigError, TrainingError
 from modernbert.model.heads import MaskedLM

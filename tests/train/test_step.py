@@ -14,7 +14,8 @@ from modernbert.bench.equality import HEADS, random_model, twin
 from modernbert.config import ModelConfig
 from modernbert.data.documents import Document
 from modernbert.data.loader import Loader
-from modernbert.data.shards import TokenShards, write_shards
+from modernbert.data.shard_writing import write_shards
+from modernbert.data.shards import TokenShards
 from modernbert.model.heads import MaskedLM
 from modernbert.model.init import init_weights
 from modernbert.model.losses import IGNORE, MaskedLMLoss

@@ -10,7 +10,8 @@ from modernbert.checkpoint.folder import load_model
 from modernbert.config import ModelConfig
 from modernbert.data.documents import Document
 from modernbert.data.loader import Loader
-from modernbert.data.shards import TokenShards, write_shards
+from modernbert.data.shard_writing import write_shards
+from modernbert.data.shards import TokenShards
 from modernbert.errors import ConfigError, DataError
 from modernbert.model.heads import MaskedLM
 from modernbert.text.train import train_tokenizer

@@ -8,7 +8,7 @@ import torch
 from modernbert.batch import pack
 from modernbert.checkpoint.folder import load_model
 from modernbert.data.documents import Document
-from modernbert.data.shards import write_shards
+from modernbert.data.shard_writing import write_shards
 from modernbert.model.heads import MaskedLM
 from modernbert.text.tokenizer import Tokenizer
 from modernbert.text.train import train_tokenizer
