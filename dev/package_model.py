@@ -1,14 +1,19 @@
 """Makes a packaged model of a finished run: float8 weights, a graph, tokenizer, curves and a card that says where every number comes from.
 
-    python dev/package_model.py runs/tiny corpus modernbert/pretrained/tiny text code
+    python dev/package_model.py [--card] runs/tiny corpus modernbert/pretrained/tiny text code
 
 The last ones are the folders of token shards. The packaged weights themselves are measured, on corpus/validation.jsonl.zst and, if it is
 there, corpus/cloze.jsonl.gz; what was measured once is kept in the run's folder. A file `commit` there names the code that trained; without
 it, it is the code here. All packaged models together stay under 40 MB.
+
+What the packaged weights are worth fine-tuned can only be measured afterwards: with `--card` the card alone is written anew, and reads from
+the run's folder, as far as they are there, `finetuned/suite.json` (`modernbert bench finetune`), `random/suite.json` (the same from random
+weights), `peer/peer.json` (`modernbert bench peer`) and `finetuned.md`, a remark below the table.
 """
 
 import json
 import shutil
+import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,14 +25,18 @@ import torch
 import modernbert
 from modernbert.checkpoint.float8 import FLOAT8
 from modernbert.checkpoint.folder import load_model, save_model
+from modernbert.data.documents import read_documents
 from modernbert.data.shards import Manifest, read_manifest
 from modernbert.eval.cloze import evaluate_cloze
 from modernbert.eval.masked import evaluate_masked
 from modernbert.export.beside import write_beside
+from modernbert.export.float8_rounding import batches_of, round_linears
 from modernbert.model.heads import MaskedLM
+from modernbert.tasks.metrics import spread
 from modernbert.text.tokenizer import Tokenizer
 from modernbert.train.card import made_table, masked_table, phases_table, sources_table
 from modernbert.train.report import report
+from modernbert.train.suite_report import SuiteReport
 
 LICENCES = {
     "wikipedia-core": "CC BY-SA 3.0",
@@ -106,14 +115,14 @@ and 54.7 % (a figure from outside, not run again).
 Facts and forms with one word masked (`modernbert eval cloze`):
 
 {cloze}
-
+{finetuned}
 ## Make it again
 
 From nothing, on every GPU of a machine; a stopped run goes on when the command is given again:
 
     bash examples/{name}.sh CORPUS WORK micro_batch_tokens={micro_batch_tokens}
 
-and the tables of this card alone, on two CPU cores in a quarter of an hour: `bash dev/first_slice.sh CORPUS`.
+and the tables of this card alone, but for fine-tuned models, on two CPU cores in a quarter of an hour: `bash dev/first_slice.sh CORPUS`.
 
 ## Limits
 
@@ -155,6 +164,7 @@ def card(
         masked=masked_table(masked),
         unrounded=unrounded(run),
         cloze=cloze_table(cloze) if cloze else "Not measured.",
+        finetuned=finetuned(run, name),
     )
 
 
@@ -173,6 +183,49 @@ def cloze_table(found: dict[str, Any]) -> str:
     for name, s in [*found["kinds"].items(), ("**all**", found["total"])]:
         lines.append(f"| {name} | {s['asked']} | {s['top1']} | {s['top5']} |")
     return "\n".join(lines)
+
+
+def finetuned(run: Path, name: str) -> str:
+    """The table of fine-tuned models with what there is beside them; nothing where nothing was fine-tuned."""
+    suite = run / "finetuned" / "suite.json"
+    if not suite.exists():
+        return ""
+    others = {"random weights": _suite(run / "random" / "suite.json"), "all-MiniLM-L6-v2": _peer(run / "peer" / "peer.json")}
+    others = {column: scores for column, scores in others.items() if scores}
+    header = ["set", "figure", name, "a plain method", *others]
+    lines = [header, ["---", "---", *["---:"] * (len(header) - 2)]]
+    for one in SuiteReport.from_json(json.loads(suite.read_text())).outcomes:
+        plain = f"{100 * one.baseline.scores[one.metric]:.1f}, {one.baseline.name}" if one.baseline else "–"
+        beside = [_percent(scores.get(one.name, ())) for scores in others.values()]
+        lines.append([one.name, one.metric, _percent(one.scores), plain, *beside])
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    remark = run / "finetuned.md"
+    said = f"\n{remark.read_text().strip()}\n" if remark.exists() else ""
+    return f"""
+Fine-tuned, dev rows, percent, mean ± standard deviation over seeds (`modernbert bench finetune {name} --size tiny`); dev chose the epoch,
+so the figures flatter:
+
+{table}
+{said}"""
+
+
+def _suite(path: Path) -> dict[str, Sequence[float]]:
+    """Scores by set, of a suite that may not have been run."""
+    if not path.exists():
+        return {}
+    return {one.name: one.scores for one in SuiteReport.from_json(json.loads(path.read_text())).outcomes}
+
+
+def _peer(path: Path) -> dict[str, Sequence[float]]:
+    """Scores by set at the learning rate with the best mean, of a peer that may not have been run."""
+    found: dict[str, dict[float, list[float]]] = {}
+    for run in json.loads(path.read_text())["runs"] if path.exists() else ():
+        found.setdefault(run["set"], {}).setdefault(run["learning_rate"], []).append(run["score"])
+    return {name: max(by_rate.values(), key=statistics.fmean) for name, by_rate in found.items()}
+
+
+def _percent(scores: Sequence[float]) -> str:
+    return spread([100 * score for score in scores], 1)
 
 
 def trained_at(run: Path) -> str:
@@ -199,12 +252,14 @@ def once(file: Path, measure: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    run, corpus, folder, *shards = map(Path, sys.argv[1:])
+    card_alone = sys.argv[1] == "--card"
+    run, corpus, folder, *shards = map(Path, sys.argv[1 + card_alone :])
     model, tokenizer = load_model(MaskedLM, run / "model", dtype=torch.float32), Tokenizer.load(run / "model")
-    texts = (document.text for document in read_documents(sorted(map(str, corpus.glob("*-0000.jsonl.zst"))[:1])))
-    round_linears(model, batches_of(texts, tokenizer))
-    save_model(model, model.config, folder, tokenizer=tokenizer, dtype=FLOAT8)
-    write_beside(folder)
+    if not card_alone:
+        texts = (document.text for document in read_documents(sorted(map(str, corpus.glob("*-0000.jsonl.zst")))[:1]))
+        round_linears(model, batches_of(texts, tokenizer))
+        save_model(model, model.config, folder, tokenizer=tokenizer, dtype=FLOAT8)
+        write_beside(folder)
     engine = modernbert.load(folder)
     masked = once(run / "masked-packaged.json", lambda: evaluate_masked(engine, [corpus / "validation.jsonl.zst"]))
     questions = corpus / "cloze.jsonl.gz"
