@@ -140,13 +140,14 @@ def checked_text(value: str, row: Row, column: str) -> str:
 
 
 def name_of(row: Row, column: str, value: Any = None) -> str:
-    """A class's name, from text or a whole number. Raises DataError: names row and column."""
+    """A class's name, from text (without spaces around it) or a whole number. Raises DataError: names row and column."""
     value = cell(row, column) if value is None else value
     if isinstance(value, float) and value.is_integer():  # parquet turns whole numbers beside gaps into these
         value = int(value)
-    if not isinstance(value, str | int) or value == "":
+    name = str(value).strip()
+    if not isinstance(value, str | int) or not name:
         raise DataError(f"{row[0]}: {_shown(value)} in column {column!r}; wanted a class, as text or a whole number")
-    return str(value)
+    return name
 
 
 def number_of(row: Row, column: str) -> float:

@@ -346,6 +346,10 @@ def prepare(config: FinetuneConfig, folder: Path, tokenizer: Tokenizer) -> Job:
         if encoded.cut and world.leads:
             tqdm.write(f"{name}: {encoded.cut:,} of {len(some):,} rows were cut to {config.max_length} tokens", file=sys.stderr)
         examples[name] = encoded.examples
+    learned = {hash(str(example.rows)) for example in examples["train"]}
+    again = sum(hash(str(example.rows)) in learned for example in examples["dev"])
+    if again and world.leads:
+        tqdm.write(f"dev: {again:,} of {len(examples['dev']):,} examples are in train as well: the scores flatter", file=sys.stderr)
     return Job(
         config=config,
         task=task,

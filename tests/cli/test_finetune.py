@@ -15,8 +15,8 @@ def run(*arguments):
 
 
 def test_a_csv_file_becomes_a_model_and_a_table(tiny_folder, tmp_path):
-    for name in ("train", "dev"):
-        (tmp_path / f"{name}.csv").write_text("sentence,kind\nParis is fine,good\nRome is far,bad\n")
+    for name, word in (("train", "is"), ("dev", "was")):
+        (tmp_path / f"{name}.csv").write_text(f"sentence,kind\nParis {word} fine,good\nRome {word} far,bad\n")
     settings = [f"train={tmp_path}/train.csv", f"dev={tmp_path}/dev.csv", "task.text=sentence", "task.label=kind", "epochs=1"]
     done = run("classification", tiny_folder, *settings, f"out={tmp_path}/out", "seeds=0,1", "device=cpu")
     assert (done.exit_code, done.stderr) == (0, "")

@@ -40,6 +40,10 @@ def test_whole_numbers_are_classes_in_their_order_even_as_floats_of_parquet():
     assert task.labels == ("1", "9", "10")
 
 
+def test_spaces_around_a_class_do_not_make_another_class():
+    assert SequenceTask().fit(rows_of({"label": "pos "}, {"label": "neg"}, {"label": "pos"})).labels == ("neg", "pos")
+
+
 def test_labels_may_be_a_list_or_text_with_commas_and_none_at_all(tokenizer):
     task = SequenceTask(label="labels", problem_type="multi_label_classification")
     rows = rows_of({"text": "x", "labels": "b, a"}, {"text": "x", "labels": ""}, {"text": "x", "labels": ["a"]})

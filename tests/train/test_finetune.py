@@ -195,9 +195,17 @@ def test_the_saved_config_keeps_the_model_s_own_dropout(tiny_folder, tmp_path):
 
 def test_a_text_of_a_megabyte_is_cut_and_reported(tiny_folder, tmp_path, capsys):
     rows = [has_paris(words) for words in sentences(20)] + [{"text": "Paris " * 170_000, "label": "yes"}]
-    job = prepare(job_of(tmp_path, SequenceTask(), rows, rows[:5]), tiny_folder, Tokenizer.load(tiny_folder))
+    dev = [{"text": "Rome", "label": "no"}]
+    job = prepare(job_of(tmp_path, SequenceTask(), rows, dev), tiny_folder, Tokenizer.load(tiny_folder))
     assert max(example.tokens for example in job.train) == 64
     assert capsys.readouterr().err == "train: 1 of 21 rows were cut to 64 tokens\n"
+
+
+def test_dev_rows_that_are_training_rows_too_are_counted(tiny_folder, tmp_path, capsys):
+    rows = [{"text": text, "label": label} for text, label in (("Paris", "yes"), ("Rome", "no"), ("Bern", "no"))]
+    dev = [{"text": "Rome", "label": "no"}, {"text": "Oslo", "label": "no"}]
+    prepare(job_of(tmp_path, SequenceTask(), rows, dev), tiny_folder, Tokenizer.load(tiny_folder))
+    assert capsys.readouterr().err == "dev: 1 of 2 examples are in train as well: the scores flatter\n"
 
 
 def test_answers_keep_the_order_of_the_examples(tiny_folder, tmp_path):
