@@ -89,6 +89,22 @@ def tiny() -> PretrainConfig:
     )
 
 
+def tiny_24k() -> PretrainConfig:
+    """Goes on from `tiny`'s first model with half as many tokens of vocabulary again, so that more words are one token: short rows, then
+    a decay that ends on rows of 8,192. Each new token begins from the mean of its parts.
+
+    The peak is 0.6 of `tiny`'s, as a step holds a third of its tokens. `shards` are the same text, cut by the larger tokenizer.
+    """
+    first = tiny()
+    short = dataclasses.replace(
+        first.phases[2], tokens=1_300_000_000, peak=0.6, warmup_tokens=15_000_000, decay_tokens=900_000_000, global_rope_theta=None
+    )
+    long = dataclasses.replace(
+        short, tokens=220_000_000, length=8192, peak=0.18, warmup_tokens=0, decay_tokens=220_000_000, floor=0.0
+    )
+    return dataclasses.replace(first, out="runs/tiny_24k", begin_from="runs/tiny/model", keep_shape=True, phases=(short, long))
+
+
 def race() -> PretrainConfig:
     """Under five minutes of a GPU to 0.75 bits per masked byte (dev/RECORDS.md, race 1; 0.742): `tiny` in one phase of short rows,
     which compiles once, with an early decay to zero, few masks, as the evaluation has, and half of `tiny`'s tokens a step.
