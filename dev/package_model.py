@@ -8,7 +8,8 @@ it, it is the code here. All packaged models together stay under 40 MB.
 
 What the packaged weights are worth fine-tuned can only be measured afterwards: with `--card` the card alone is written anew, and reads from
 the run's folder, as far as they are there, `finetuned/suite.json` (`modernbert bench finetune`), `random/suite.json` (the same from random
-weights), `peer/peer.json` (`modernbert bench peer`) and `finetuned.md`, a remark below the table.
+weights), `peer/peer.json` (`modernbert bench peer`) and `finetuned.md`, a remark below the table. `begun.md` tells of the run that this one
+went on from.
 """
 
 import json
@@ -87,7 +88,7 @@ know the type want a copy in a wider one: `load_model` and `save_model` of `mode
 same file, so that the model runs without torch where onnxruntime is installed.
 
 ## How it was made
-
+{begun}
 {made}
 
 {phases}
@@ -120,7 +121,7 @@ Facts and forms with one word masked (`modernbert eval cloze`):
 
 From nothing, on every GPU of a machine; a stopped run goes on when the command is given again:
 
-    bash examples/{name}.sh CORPUS WORK micro_batch_tokens={micro_batch_tokens}
+    bash examples/{name}.sh CORPUS WORK
 
 and the tables of this card alone, but for fine-tuned models, on two CPU cores in a quarter of an hour: `bash dev/first_slice.sh CORPUS`.
 
@@ -148,15 +149,15 @@ def card(
         vocabulary=model.config.vocab_size,
         length=max(phase["length"] for phase in settings["phases"]),
         limit=model.config.max_position_embeddings,
+        begun=begun(run),
         made=made_table(
             run,
             tokens,
             {
                 "a step": f"{settings['micro_batches']} × {settings['micro_batch_tokens']:,} tokens on each GPU",
-                "code": f"commit {commit}; recipe `{name}` in `modernbert/recipes/pretrain.py`, commands in `examples/{name}.sh`",
+                "code": f"commit {commit}; recipes in `modernbert/recipes/pretrain.py`, commands in `examples/{name}.sh`",
             },
         ),
-        micro_batch_tokens=settings["micro_batch_tokens"],
         phases=phases_table(settings["phases"]),
         documents=sum(manifest.documents for manifest in manifests),
         text_tokens=tokens,
@@ -166,6 +167,12 @@ def card(
         cloze=cloze_table(cloze) if cloze else "Not measured.",
         finetuned=finetuned(run, name),
     )
+
+
+def begun(run: Path) -> str:
+    """What is said of the runs before this one, whose weights it went on from."""
+    before = run / "begun.md"
+    return f"\n{before.read_text().strip()}\n" if before.exists() else ""
 
 
 def licensed(manifest: Manifest) -> str:
