@@ -26,6 +26,7 @@ for thousands in 16 24; do # a vocabulary of 16,384 first, then one of 24,576, w
     modernbert prepare tokens python-code.jsonl --tokenizer "tokenizer-$thousands" -o "code-$thousands"
 done
 torchrun --standalone --nproc-per-node "$gpus" -m modernbert pretrain tiny shards=text-16,code-16 out=first "${@:3}"
-modernbert pretrain tiny_24k shards=text-24,code-24 begin_from=first/model out=run
+modernbert pretrain tiny_24k shards=text-24,code-24 begin_from=first/model out=second
+modernbert pretrain tiny_anneal shards=text-24,code-24 begin_from=second/model out=run
 
 python "$here/dev/package_model.py" run "$corpus" "$here/modernbert/pretrained/tiny" text-24 code-24

@@ -105,6 +105,15 @@ def tiny_24k() -> PretrainConfig:
     return dataclasses.replace(first, out="runs/tiny_24k", begin_from="runs/tiny/model", keep_shape=True, phases=(short, long))
 
 
+def tiny_anneal() -> PretrainConfig:
+    """Goes on from `tiny_24k`'s model for a last decay, from a third of `tiny`'s peak to nothing, on short rows in another order."""
+    before = tiny_24k()
+    last = dataclasses.replace(
+        before.phases[0], tokens=600_000_000, peak=0.35, warmup_tokens=6_000_000, decay_tokens=590_000_000, floor=0.0
+    )
+    return dataclasses.replace(before, out="runs/tiny_anneal", begin_from="runs/tiny_24k/model", phases=(last,), seed=1)
+
+
 def race() -> PretrainConfig:
     """Under five minutes of a GPU to 0.75 bits per masked byte (dev/RECORDS.md, race 1; 0.742): `tiny` in one phase of short rows,
     which compiles once, with an early decay to zero, few masks, as the evaluation has, and half of `tiny`'s tokens a step.
