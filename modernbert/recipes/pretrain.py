@@ -109,7 +109,7 @@ def tiny_anneal() -> PretrainConfig:
     """Goes on from `tiny_24k`'s model for a last decay, from a third of `tiny`'s peak to nothing, on short rows in another order."""
     before = tiny_24k()
     last = dataclasses.replace(
-        before.phases[0], tokens=600_000_000, peak=0.35, warmup_tokens=6_000_000, decay_tokens=590_000_000, floor=0.0
+        before.phases[0], tokens=360_000_000, peak=0.35, warmup_tokens=4_000_000, decay_tokens=356_000_000, floor=0.0
     )
     return dataclasses.replace(before, out="runs/tiny_anneal", begin_from="runs/tiny_24k/model", phases=(last,), seed=1)
 
