@@ -57,6 +57,7 @@ LICENCES = {
     "eltec-novels": "public domain (markup CC BY 4.0)",
     "english-novels": "public domain",
     "classic-books": "public domain",
+    "task-texts": "each set's own (SETS/SET/README.md); training rows without their labels",
     "python-code": "each package's own (`examples/tiny_packages.txt`): mostly MIT, BSD, Apache 2.0",
 }
 """Of each source, as the corpus states it; every document carries its own."""
