@@ -24,7 +24,7 @@ from modernbert.data.documents import read_documents
 from modernbert.export.beside import write_beside
 from modernbert.export.float8_rounding import batches_of, round_linears
 from modernbert.model.heads import Embedder
-from modernbert.text.passages import PASSAGE
+from modernbert.text.passages import BEST, PASSAGE, STEP
 from modernbert.text.tokenizer import Tokenizer
 from modernbert.train.report import figure_class
 
@@ -55,8 +55,8 @@ model = SentenceTransformer("modernbert/pretrained/{name}")  # encode_query, enc
 ```
 
 **Longer than a vector can tell.** The one vector of a text of thousands of words says what it is about, not what it says. To find answers
-in such texts, cut them into passages of {passage} words (`modernbert.text.passages.passages_of`), embed each, and let a text be as good as
-its best passage; `modernbert eval retrieval passages:tiny-embed` does so. The table has both.
+in such texts, cut them into passages of {passage} words, one every {step} (`modernbert.text.passages.passages_of`), embed each, and let a
+text score as the mean of its {best} best passages; `modernbert eval retrieval passages:tiny-embed` does so. The table has both.
 
 Matrices are stored in float8 (e4m3), as in `tiny`, those of the layers rounded with their inputs in mind; `graph.onnx` reads the same
 file where there is no torch.
@@ -192,6 +192,8 @@ def main() -> None:
         limit=model.config.max_position_embeddings,
         parameters=sum(p.numel() for p in model.parameters()) / 1e6,
         passage=PASSAGE,
+        best=BEST,
+        step=STEP,
         stages=made,
         commit=(run / "commit").read_text().strip(),
         pairs="| source | pairs |\n|---|---:|\n"

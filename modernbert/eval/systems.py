@@ -16,7 +16,7 @@ from modernbert.engine.engine import Engine
 from modernbert.eval.lexical import Lexical
 from modernbert.model.heads import LateInteraction, SequenceClassifier
 from modernbert.tasks.ranking import order_of
-from modernbert.text.passages import passages_of
+from modernbert.text.passages import BEST
 
 DEPTH = 100
 """Documents of a ranking."""
@@ -56,14 +56,14 @@ class Bm25:
 
 
 class Vectors:
-    """Cosine similarity of one vector a text, or of a document's best passage."""
+    """Cosine similarity of one vector a text, or of a document's best passages."""
 
     def __init__(
         self,
         name: str,
         embed: Callable[[Sequence[str], bool], np.ndarray],
         device: torch.device | str = "cpu",
-        passages: int | None = None,
+        passages: Callable[[str], list[str]] | None = None,
     ) -> None:
         """Takes what makes vectors.
 
@@ -71,20 +71,19 @@ class Vectors:
             name: for tables.
             embed: from texts, and whether they are queries, to an array [texts, D]; of any length, it is normalised here.
             device: where the similarities are computed.
-            passages: words of the passages that documents are cut into, whose best one counts; None takes documents whole.
+            passages: cuts a document into passages, whose best ones count; None takes documents whole.
         """
         self.name, self.embed, self.device, self.passages = name, embed, device, passages
 
     def rank(self, data: RetrievalSet, depth: int = DEPTH) -> list[Ranking]:
-        parts = [[text] if self.passages is None else passages_of(text, self.passages) for text in data.documents]
-        lengths_N = torch.tensor([len(part) for part in parts], device=self.device)
+        parts = [[text] if self.passages is None else self.passages(text) for text in data.documents]
         query_QD, passage_PD = (
             torch.nn.functional.normalize(torch.as_tensor(self.embed(texts, is_query), device=self.device).float(), dim=-1)
             for texts, is_query in ((data.queries, True), (list(chain.from_iterable(parts)), False))
         )
         found: list[Ranking] = []
         for block_QD in query_QD.split(max(1, _BLOCK // len(passage_PD))):
-            scores_NQ = torch.segment_reduce(passage_PD @ block_QD.T, "max", lengths=lengths_N)
+            scores_NQ = of_passages(passage_PD @ block_QD.T, [len(part) for part in parts])
             for scores_N in scores_NQ.T.cpu().numpy():
                 found.append(best(scores_N, data, len(found), depth))
         return found
@@ -141,6 +140,23 @@ class Reranker:
             order = order_of(scores, [data.document_ids[place] for place in places])[:depth]
             found.append(Ranking(places[order], scores[order]))
         return found
+
+
+def of_passages(scores_PQ: torch.Tensor, lengths: Sequence[int], count: int = BEST) -> torch.Tensor:
+    """The scores [N, Q] of documents: the mean of the `count` best of their passages, or of all where they have fewer.
+
+    Args:
+        scores_PQ: the passages', one document after the other.
+        lengths: passages of each document.
+
+    >>> of_passages(torch.tensor([[0.1], [0.9], [0.5], [0.4]]), [3, 1], count=2).T
+    tensor([[0.7000, 0.4000]])
+    """
+    if max(lengths, default=1) == 1:  # texts that are whole: many, and nothing to do
+        return scores_PQ
+    return torch.stack(
+        [scores_LQ.topk(min(count, len(scores_LQ)), dim=0).values.mean(0) for scores_LQ in scores_PQ.split(list(lengths))]
+    )
 
 
 def max_sim(query_LD: torch.Tensor, tokens_TD: torch.Tensor, lengths_N: torch.Tensor, at_once: int = _BLOCK) -> torch.Tensor:

@@ -14,7 +14,7 @@ from modernbert.eval.lexical import Lexical, words_of
 from modernbert.eval.named import systems_named
 from modernbert.eval.retrieval import evaluate_retrieval, interval
 from modernbert.eval.systems import Bm25, Ranking, Reranker, TokenVectors, Vectors, best, engine_system, max_sim
-from modernbert.text.passages import PASSAGE
+from modernbert.text.passages import passages_of
 
 pytest.importorskip("bm25s")
 
@@ -97,15 +97,15 @@ def test_vectors_and_tokens_rank_by_similarity():
     assert tokens.rank(data)[1].places.tolist() == [1, 3, 0, 2]
 
 
-def test_a_document_is_as_good_as_its_best_passage():
+def test_a_document_scores_as_the_mean_of_its_three_best_passages():
     """Against every passage scored on its own; the whole documents would rank the other way round."""
 
     def embed(texts, is_query):
         return np.array([[text.count("dig") + 1e-3, len(text.split())] for text in texts], dtype=np.float32)
 
-    long = "dig dig dig " + "sleep " * 20
+    long = "sleep dig sleep " + "dig " * 7 + "sleep " * 13
     data = small_set(documents=[long, "dig now", "fly", "swim dig dig"], grades=[{0: 1}, {1: 1}])
-    whole, cut = (Vectors("v", embed, passages=passages).rank(data)[0] for passages in (None, 3))
+    whole, cut = (Vectors("v", embed, passages=cut).rank(data)[0] for cut in (None, lambda text: passages_of(text, 3, 3)))
     passages = [[long.split()[i : i + 3] for i in range(0, 23, 3)], [["dig", "now"]], [["fly"]], [["swim", "dig", "dig"]]]
     query = embed(data.queries[:1], True)[0]
 
@@ -113,7 +113,7 @@ def test_a_document_is_as_good_as_its_best_passage():
         vector = embed([" ".join(words)], False)[0]
         return query @ vector / np.linalg.norm(query) / np.linalg.norm(vector)
 
-    expected = [max(map(cosine, some)) for some in passages]
+    expected = [np.mean(sorted(map(cosine, some))[-3:]) for some in passages]
     assert cut.places.tolist() == np.argsort(expected)[::-1].tolist()
     assert cut.scores.tolist() == pytest.approx(sorted(expected, reverse=True), abs=1e-6)
     assert whole.places.tolist() != cut.places.tolist()
@@ -197,7 +197,7 @@ def test_names_become_systems_and_folders_with_commas_seeds(tiny_folder):
 
 def test_passages_of_a_model_are_a_system_by_name(tiny_folder):
     (system,) = systems_named(f"passages:{tiny_folder}", "cpu")
-    assert (system.name, system.passages) == (f"{tiny_folder}, passages", PASSAGE)
+    assert (system.name, system.passages) == (f"{tiny_folder}, passages", passages_of)
     data = small_set()
     whole = systems_named(str(tiny_folder), "cpu")[0].rank(data)
     for one, other in zip(system.rank(data), whole, strict=True):  # short documents are one passage

@@ -48,10 +48,10 @@ def test_a_long_document_gives_the_passage_that_is_nearest_its_query(tiny_folder
     engine, passages = load(tiny_folder, device="cpu"), passages_of(whole)
     similar = engine.embed(["bees", "cats"], normalize=True) @ engine.embed(passages, normalize=True).T
     found = list(map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines()))
-    assert [row["document"] for row in found] == [passages[place] for place in similar.argmax(1)] and len(passages) == 3
+    assert [row["document"] for row in found] == [passages[place] for place in similar.argmax(1)] and len(passages) == 5
     assert {(row["source"], row["group"]) for row in found} == {("passages", "document 0")}
     (tmp_path / "short.jsonl").write_text(json.dumps(rows[2]) + "\n")
-    with pytest.raises(DataError, match=r"no document in .*short\.jsonl has more than 200 words"):
+    with pytest.raises(DataError, match=r"no document in .*short\.jsonl has more than 100 words"):
         write_passages([str(tmp_path / "short.jsonl")], str(tiny_folder), tmp_path / "out.jsonl", "cpu")
 
 
