@@ -30,7 +30,7 @@ def test_parameters_are_those_of_the_module(name):
 
 @pytest.mark.parametrize(("columns", "inner", "tflops"), [(2304, 768, 588), (768, 768, 495), (2304, 768, 591), (768, 1152, 546)])
 def test_products_of_base_are_predicted_as_they_were_measured_on_an_h100(columns, inner, tflops):
-    """Against the issue's figures for 65,536 rows in bf16, within 5 %; the speeds of large product and copy are that GPU's."""
+    """Figures from outside for 65,536 rows in bf16, within 5 %; the speeds of a large product and a copy are that GPU's."""
     rows = 65_536
     predicted = 2 * rows * columns * inner / product_seconds(HOPPER, rows, columns, inner) / 1e12
     assert predicted == pytest.approx(tflops, rel=0.05)
