@@ -57,6 +57,13 @@ def test_a_process_that_dies_at_any_file_operation_leaves_each_file_whole(tmp_pa
     assert operation > 5 and found == (new if old is None else old | new)
 
 
+def test_a_file_where_the_folder_shall_be_is_named_and_stays(tmp_path):
+    (tmp_path / "folder").write_text("a file")
+    with pytest.raises(FileExistsError) as error, staged(tmp_path / "folder"):
+        pytest.fail("began")
+    assert error.value.filename == str(tmp_path / "folder") and os.listdir(tmp_path) == ["folder"]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows syncs no folders")
 @pytest.mark.parametrize("there", [False, True])
 def test_bytes_are_on_the_disk_before_they_have_their_name_and_the_name_before_the_end(tmp_path, monkeypatch, there):
