@@ -46,12 +46,14 @@ when they are asked for a query or a document.
     modernbert embed "where do ants live" --prompt-name query
 
 ```python
-import modernbert
 from sentence_transformers import SentenceTransformer
+
+import modernbert
+from modernbert.checkpoint.names import resolve
 
 engine = modernbert.load("tiny-embed")
 query, document = (engine.embed(text, prompt_name=name) for text, name in (("where do ants live", "query"), ("Ants dig.", "document")))
-model = SentenceTransformer("modernbert/pretrained/{name}")  # encode_query, encode_document
+model = SentenceTransformer(str(resolve("{name}")))  # the folder of this file; encode_query, encode_document
 ```
 
 **Longer than a vector can tell.** The one vector of a text of thousands of words says what it is about, not what it says. To find answers

@@ -80,8 +80,11 @@ rows of {length:,} in training.
 ```python
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("modernbert/pretrained/{name}")
-model = AutoModelForMaskedLM.from_pretrained("modernbert/pretrained/{name}")
+from modernbert.checkpoint.names import resolve
+
+folder = resolve("{name}")  # where this file is
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForMaskedLM.from_pretrained(folder)
 ```
 
 Matrices are stored in float8 (e4m3), a byte a weight, which transformers and this package cast to what they compute in. Readers that do not

@@ -10,14 +10,15 @@ import pytest
 
 import modernbert
 from dev.cli_page import page
+from modernbert.checkpoint.names import PACKAGED, packaged_names
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 EXAMPLE = (ROOT / "examples" / "first_result.sh").read_text()
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language, page=README):
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
 def commands():
@@ -41,6 +42,13 @@ def test_the_readme_s_commands_run(command, tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
+
+
+@pytest.mark.parametrize("name", packaged_names())
+def test_the_python_of_a_packaged_model_s_card_runs_in_any_folder(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks("python", (PACKAGED / name / "README.md").read_text())
+    exec(compile(code, "README.md", "exec"), {})
 
 
 def test_the_commands_that_the_tests_leave_to_the_gate_are_in_it():

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from modernbert.bench.cpu_contestants import CONTESTANTS
 from modernbert.bench.record import environment, summary
 from modernbert.config import ModelConfig, preset
+from modernbert.errors import ConfigError
 from modernbert.kernels import native
 from modernbert.kernels.linear_int8 import multiply_bytes, pack_weight, quantize_rows, weight_levels
 from modernbert.model.flops import forward_flops_per_token
@@ -56,7 +57,12 @@ def cpu_record(
         only: names of `CONTESTANTS`; all where empty.
         document: whether each contestant also reads one document of 8,192 tokens on two threads, once.
         columns: rows, and the length that peers pad them to, by name.
+
+    Raises:
+        ConfigError: no such size, or `only` names nobody.
     """
+    if nobody := [name for name in only if name not in CONTESTANTS]:
+        raise ConfigError(f"no contestant named {', '.join(map(repr, nobody))}; there are {', '.join(map(repr, CONTESTANTS))}")
     config = preset(size) if layers is None else preset(size).with_(num_hidden_layers=layers)
     names = [name for name in CONTESTANTS if not only or name in only]
     load = [os.getloadavg()]

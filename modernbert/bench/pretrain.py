@@ -23,6 +23,7 @@ from modernbert.bench.record import environment, summary
 from modernbert.config import ModelConfig, preset
 from modernbert.data.packing import SPECIALS
 from modernbert.data.shard_writing import write_rows_of_ids
+from modernbert.engine.hardware import choose_device
 from modernbert.errors import MissingExtraError
 from modernbert.model.losses import IGNORE
 from modernbert.text.train import train_tokenizer
@@ -95,7 +96,11 @@ def pretrain_record(
         cases: shapes.
         peers: whether transformers trains, too.
         deterministic, norms_again: as in `PretrainConfig`.
+
+    Raises:
+        HardwareError: the device is not there.
     """
+    choose_device(None if device == "auto" else device)  # now, not after a case's documents are made
     changes = {"deterministic": deterministic, "norms_again": norms_again}
     return {
         "subject": "pretrain",

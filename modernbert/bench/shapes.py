@@ -27,6 +27,7 @@ from modernbert.bench.record import environment, summary
 from modernbert.bench.timing import ceilings, seconds_of
 from modernbert.config import HEAD_DIM, SIZES, ModelConfig
 from modernbert.engine.hardware import choose_device, choose_dtype
+from modernbert.errors import ConfigError
 from modernbert.kernels.attention import attention
 from modernbert.kernels.rope import rotary_tables
 from modernbert.model.encoder import Encoder
@@ -198,13 +199,23 @@ def shapes_record(
 
     Returns:
         The record for JSON; shapes are ordered by what was measured, fastest first.
+
+    Raises:
+        ConfigError: no shape has so few or so many parameters, or rows do not fill the batch.
+        HardwareError: the device is not there.
     """
-    where = choose_device(device)
+    where, chosen = choose_device(device), candidates(parameters, count)
+    if not chosen:
+        raise ConfigError(
+            f"no shape of {parameters:,} parameters; wanted enough for the embedding and four layers: try 17M or 150M"
+        )
+    if tokens % length:
+        raise ConfigError(f"tokens={tokens} is no multiple of length={length}; try tokens={tokens // length * length or length}")
     machine = measure_machine(where, tokens, length)
     batch = rows_of(tokens, length, where)
     names = _published()
     lines: list[dict[str, Any]] = []
-    for config in candidates(parameters, count):
+    for config in chosen:
         times = measured_seconds(config, batch, repeats=repeats)
         line = {
             "layers": config.num_hidden_layers,

@@ -1,6 +1,7 @@
 """Folders that appear whole or not at all."""
 
 import contextlib
+import errno
 import os
 import shutil
 import uuid
@@ -16,7 +17,12 @@ def staged(folder: Path) -> Iterator[Path]:
 
     A new `folder` appears in one step. In one that exists, each file is replaced in one step and the others stay. When
     the block raises, or the process dies in it, `folder` is as it was.
+
+    Raises:
+        FileExistsError: `folder` is a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     stage = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}.tmp")
     try:

@@ -26,6 +26,11 @@ from modernbert.cli.rerank import rerank
 from modernbert.cli.tag import tag
 from modernbert.errors import ModernBertError
 
+_ADVICE = {
+    errno.ENOSPC: "; make room, and give the same command again",
+    errno.EEXIST: ", and a folder is wanted there; give another name",
+}
+
 
 class _QuietGroup(click.Group):
     """Turns our own errors, and those of files and disks, into one line and exit code 2, and Ctrl-C into silence."""
@@ -39,9 +44,8 @@ class _QuietGroup(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:  # who read our output has left: click leaves quietly
                 raise
-            advice = "; make room, and give the same command again" if error.errno == errno.ENOSPC else ""
-            what = error.filename or "a file cannot be read or written"
-            click.echo(f"modernbert: {what}: {error.strerror or error}{advice}", err=True)
+            what = error.filename2 or error.filename or "a file cannot be read or written"
+            click.echo(f"modernbert: {what}: {error.strerror or error}{_ADVICE.get(error.errno or 0, '')}", err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
             ctx.exit(130)  # 128 + SIGINT, as shells report it

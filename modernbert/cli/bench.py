@@ -11,6 +11,9 @@ from modernbert.errors import ConfigError
 _size = click.option(
     "--size", type=click.Choice(["base", "tiny"]), default="base", show_default=True, help="Whose epochs, batches and rates."
 )
+_repeats = click.option(
+    "--repeats", type=click.IntRange(min=1), default=10, show_default=True, help="Measurements of each figure."
+)
 
 
 @click.group()
@@ -39,7 +42,7 @@ def data(shards: str, texts: tuple[str, ...]) -> None:
 @click.option(
     "--case", "cases", multiple=True, metavar="NAME", help="base, base-packed, base-8k, 17m, large …; all if not given."
 )
-@click.option("--steps", default=60, show_default=True, help="Optimizer steps of each case.")
+@click.option("--steps", type=click.IntRange(min=1), default=60, show_default=True, help="Optimizer steps of each case.")
 @click.option("--peers/--no-peers", default=True, help="Whether transformers trains beside.")
 @click.option("--deterministic", is_flag=True, help="The same bits each time; what that costs.")
 @click.option("--norms-again", is_flag=True, help="Norms made again on the way back; what that costs, and saves.")
@@ -92,7 +95,7 @@ def equality() -> None:
 @click.option(
     "--resources", is_flag=True, help="What each choice of tiles asks of a GPU, compiled here; needs none, takes minutes."
 )
-@click.option("--repeats", default=10, show_default=True, help="Measurements of each figure.")
+@_repeats
 @click.option("--device", help="cuda, cuda:1 …; the best one here if not given.")
 @click.option("--table", is_flag=True, help="Markdown tables in place of JSON.")
 def attention(resources: bool, repeats: int, device: str | None, table: bool) -> None:
@@ -110,7 +113,7 @@ def attention(resources: bool, repeats: int, device: str | None, table: bool) ->
 
 @bench.command()
 @click.option("--size", default="base", show_default=True, help="Whose shapes are taken.")
-@click.option("--repeats", default=10, show_default=True, help="Measurements of each figure.")
+@_repeats
 @click.option("--device", help="cuda, cuda:1 …; the best one here if not given.")
 @click.option("--table", is_flag=True, help="A Markdown table in place of JSON.")
 def steps(size: str, repeats: int, device: str | None, table: bool) -> None:
@@ -127,9 +130,9 @@ def steps(size: str, repeats: int, device: str | None, table: bool) -> None:
 
 @bench.command()
 @click.option("--parameters", default="150M", show_default=True, help="To spend, embedding included: 150M, 17_000_000.")
-@click.option("--count", default=12, show_default=True, help="How many shapes.")
-@click.option("--tokens", default=65_536, show_default=True, help="In a batch.")
-@click.option("--length", default=512, show_default=True, help="Of every row, in tokens.")
+@click.option("--count", type=click.IntRange(min=1), default=12, show_default=True, help="How many shapes.")
+@click.option("--tokens", type=click.IntRange(min=1), default=65_536, show_default=True, help="In a batch.")
+@click.option("--length", type=click.IntRange(min=1), default=512, show_default=True, help="Of every row, in tokens.")
 @click.option("--device", help="cuda, cuda:1, cpu …; the best one here if not given.")
 @click.option("--table", is_flag=True, help="A Markdown table in place of JSON.")
 def shapes(parameters: str, count: int, tokens: int, length: int, device: str | None, table: bool) -> None:
@@ -155,7 +158,7 @@ def shapes(parameters: str, count: int, tokens: int, length: int, device: str | 
     help="encoder, latency, accuracy, peers, largest, embed; may be repeated. All but embed if not given.",
 )
 @click.option("--size", "sizes", multiple=True, default=("base", "large"), show_default=True, help="May be repeated.")
-@click.option("--repeats", default=10, show_default=True, help="Measurements of each figure.")
+@_repeats
 @click.option("--device", help="cuda, cuda:1, cpu …; the best one here if not given.")
 @click.option("--memory-gib", type=float, help="Of the device that one contestant may use, for the largest batch.")
 @click.option("--only", multiple=True, help="A contestant, such as 'modernbert, fp8'; may be repeated.")
@@ -181,6 +184,7 @@ def inference(
     modernbert bench inference --out records --part embed --texts texts.jsonl --tokenizer tokenizer
     """
     from modernbert.bench.inference import PARTS, inference_record, markdown, write
+    from modernbert.config import preset
     from modernbert.data.documents import read_documents
 
     wanted = parts or tuple(part for part in PARTS if part != "embed")
@@ -188,6 +192,8 @@ def inference(
         raise click.BadParameter(f"no part named {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}", param_hint="--part")
     if "embed" in wanted and not (texts and tokenizer):
         raise click.UsageError("embed needs --texts and --tokenizer")
+    for size in sizes:
+        preset(size)  # a misspelt one is an error before anything is measured
     record = inference_record(
         parts=wanted,
         sizes=sizes,
@@ -286,7 +292,7 @@ def peer(folder: Path, settings: tuple[str, ...], data: str, out: str, only: str
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for cpu.json, .md and .png.")
 @click.option("--size", default="base", show_default=True, help="Of the model.")
 @click.option("--layers", type=int, help="Fewer than the size has, on a machine with little time.")
-@click.option("--repeats", default=10, show_default=True, help="Measurements of each figure.")
+@_repeats
 @click.option("--only", multiple=True, help="A contestant, such as 'modernbert, fp32'; may be repeated.")
 @click.option("--document/--no-document", default=True, show_default=True, help="One of 8,192 tokens on two threads, too.")
 def cpu(out: Path, size: str, layers: int | None, repeats: int, only: tuple[str, ...], document: bool) -> None:

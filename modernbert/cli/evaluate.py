@@ -45,7 +45,7 @@ def masked(model: str, dtype: str | None, files: tuple[Path, ...], length: int, 
 @inputs.dtype
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--length", default=8192, show_default=True, help="Tokens of a row.")
-@click.option("--rows", type=int, help="At most so many; all, if not given.")
+@click.option("--rows", type=click.IntRange(min=1), help="At most so many; all, if not given.")
 @_json
 def positions(model: str, dtype: str | None, files: tuple[Path, ...], length: int, rows: int | None, as_json: bool) -> None:
     """Masked tokens by their position in long rows, and the same ones in short rows.
@@ -117,6 +117,8 @@ def retrieval(
     from modernbert.eval.retrieval import evaluate_retrieval
     from modernbert.eval.suites import development_sets
 
+    if plot is not None and plot.suffix != ".png":
+        raise click.BadParameter(f"{plot}; wanted a name that ends in .png", param_hint="--plot")
     if suite:
         sources = development_sets(data[0], tuple(only.split(",")) if only else ())
     else:

@@ -130,6 +130,7 @@ def named(places: Sequence[str]) -> Iterator[None]:
 
     def in_words(message: object) -> str:
         words = str(message).replace("truncate=True", "--truncate").replace("prompt=…", "--prompt")
+        words = words.replace("handle_impossible_answer=True", "--impossible")
         return re.sub(r"\b(?:text|context|question) (\d+)\b", lambda found: _place(places, found), words)
 
     with warnings.catch_warnings(record=True) as said:

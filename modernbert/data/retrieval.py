@@ -260,7 +260,7 @@ def _cell(row: Mapping[str, Any], column: str, place: str) -> str:
     value = row.get(column)
     if column not in row or not isinstance(value, str | None):
         raise DataError(
-            f"{place}: no text in column {column!r}; there are {', '.join(row)}; name the column with query= or document="
+            f"{place}: no text in column {column!r}; there are {', '.join(row)}; name the right one as query or document"
         )
     return value if value and value.strip() else ""
 

@@ -20,7 +20,7 @@ from modernbert.checkpoint.names import resolve
 from modernbert.engine.engine import tokenizer_of
 from modernbert.engine.quantized import Int8Linear, LayerError, quantize_model, sample, try_layers
 from modernbert.engine.runner import Runner
-from modernbert.errors import HardwareError
+from modernbert.errors import HardwareError, TextError
 from modernbert.kernels.linear_int8 import weight_levels
 from modernbert.model.encoder import Encoder
 from modernbert.model.heads import pool
@@ -75,9 +75,11 @@ def int8_report(name_or_folder: str | Path | None, texts: Sequence[str]) -> Int8
         texts: what the model shall be judged on, one at least; longer ones than it reads are judged in pieces.
 
     Raises:
-        CheckpointError, ConfigError, TextError, TokenizerError: as `load` and `embed`.
+        CheckpointError, ConfigError, TextError, TokenizerError: as `load` and `embed`; TextError, too, where there is no text.
         HardwareError: this PyTorch has no exact int8 product for this chip.
     """
+    if not texts:
+        raise TextError("no text to judge the model on; give one or more")
     levels = weight_levels()
     if levels is None:
         raise HardwareError("this PyTorch has no exact int8 product for this CPU; ask where it has, on x86 with oneDNN")

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from modernbert.checkpoint.folder import load_model
+from modernbert.checkpoint.folder import class_of, load_model
 from modernbert.checkpoint.names import resolve
 from modernbert.checkpoint.settings import read_config
 from modernbert.data.lookups import DEPTHS, lookups, pairs_of
 from modernbert.engine.engine import tokenizer_of
 from modernbert.engine.hardware import choose_device, choose_dtype, commit, environment
-from modernbert.errors import ConfigError
+from modernbert.errors import CheckpointError, ConfigError
 from modernbert.eval.supervised import answers_of
 from modernbert.model.heads import QuestionAnswerer
 from modernbert.tasks.metrics import exact_match
@@ -56,13 +56,19 @@ def evaluate_lookup(
         device: None takes the best one here.
 
     Raises:
-        CheckpointError, TokenizerError: the model is missing, foreign or damaged.
-        ConfigError: rows is no multiple of ten.
+        CheckpointError, TokenizerError: the model is missing, foreign or damaged, or answers no questions.
+        ConfigError: rows is no multiple of ten, or a length is below 1.
         HardwareError: the device is not there.
     """
     if rows < DEPTHS or rows % DEPTHS:
         raise ConfigError(f"rows={rows}: wanted a multiple of {DEPTHS}, as many at each depth")
+    if not lengths or min(lengths) < 1:
+        raise ConfigError(f"tokens={','.join(map(str, lengths))}: wanted one length or more, each of 1 token at least")
     folder, where = resolve(model), choose_device(device)
+    if not issubclass(cls := class_of(folder), QuestionAnswerer):
+        raise CheckpointError(
+            f"{folder} holds a {cls.__name__}; wanted a model fine-tuned by `modernbert finetune question_answering`"
+        )
     tokenizer = tokenizer_of(folder)
     trained = load_model(QuestionAnswerer, folder, dtype=torch.float32, device=where)
     trained.model.compute_dtype = choose_dtype(where)

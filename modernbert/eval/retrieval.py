@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from modernbert.data.retrieval import RetrievalSet, RetrievalSource, read_retrieval
 from modernbert.engine.hardware import commit, environment
+from modernbert.errors import ConfigError
 from modernbert.eval.systems import DEPTH, Ranking, System
 from modernbert.tasks.metrics import spread
 from modernbert.tasks.ranking import METRICS, ranking_scores
@@ -99,11 +100,14 @@ def evaluate_retrieval(
         seed: of the bootstrap.
 
     Raises:
+        ConfigError: a set's metric is none of ours.
         DataError: a set cannot be read.
     """
     scores: list[Score] = []
     sets: dict[str, Any] = {}
     for source in sources:
+        if source.metric not in METRICS:
+            raise ConfigError(f"no metric named {source.metric!r}; there are {', '.join(METRICS)}")
         data = source if isinstance(source, RetrievalSet) else read_retrieval(source)
         sets[data.name] = {"documents": len(data.documents), "queries": len(data.queries), "sha256": data.digest}
         first: np.ndarray | None = None

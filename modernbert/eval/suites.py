@@ -1,6 +1,7 @@
 """Collections of sets: the development data of this project, by the folders that hold it."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from modernbert.data.near import NearDuplicates
@@ -60,8 +61,8 @@ _TRAINING = (
 
 
 def training_sets(root: str | Path) -> list[RetrievalSource]:
-    """The training splits beside `development_sets`, of the sets that have one; `root` as there."""
-    return [_placed(source, root) for source in _TRAINING]
+    """The training splits beside `development_sets`, of the sets that have one; `root` and what is raised as there."""
+    return _placed(_TRAINING, root)
 
 
 def held_out(root: str | Path) -> HeldOut:
@@ -78,8 +79,12 @@ def held_out(root: str | Path) -> HeldOut:
     return HeldOut(queries=frozenset(plain(query) for data in sets for query in data.queries), near=NearDuplicates(texts))
 
 
-def _placed(source: RetrievalSource, root: str | Path) -> RetrievalSource:
-    return dataclasses.replace(source, path=str(Path(root) / source.path), name=source.name or source.path)
+def _placed(sources: Sequence[RetrievalSource], root: str | Path) -> list[RetrievalSource]:
+    """The sources below a folder of this machine; their paths are whole, since `folder/set` could be a name on the hub."""
+    if not Path(root).is_dir():
+        raise DataError(f"no folder {root}; wanted the one that holds a folder for each set, such as {root}/{sources[0].path}")
+    whole = Path(root).absolute()
+    return [dataclasses.replace(one, path=str(whole / one.path), name=one.name or one.path) for one in sources]
 
 
 def development_sets(root: str | Path, names: tuple[str, ...] = ()) -> list[RetrievalSource]:
@@ -90,9 +95,9 @@ def development_sets(root: str | Path, names: tuple[str, ...] = ()) -> list[Retr
         names: which; none is all.
 
     Raises:
-        DataError: no set has a name (names the sets).
+        DataError: there is no such folder, or no set has a name (names the sets).
     """
-    sources = [_placed(source, root) for source in _DEVELOPMENT]
+    sources = _placed(_DEVELOPMENT, root)
     unknown = set(names) - {source.name for source in sources}
     if unknown:
         raise DataError(f"no set named {', '.join(sorted(unknown))}; there are {', '.join(source.name for source in sources)}")

@@ -26,7 +26,7 @@ from modernbert.engine.engine import tokenizer_of
 from modernbert.engine.hardware import choose_device, choose_dtype, commit, environment
 from modernbert.engine.native_layers import use_native_layers
 from modernbert.engine.quantized import quantize_model, sample
-from modernbert.errors import CheckpointError, DataError
+from modernbert.errors import CheckpointError, ConfigError, DataError
 from modernbert.model.heads import MultipleChoice, QuestionAnswerer, SequenceClassifier, TokenClassifier
 from modernbert.tasks.choice import ChoiceTask
 from modernbert.tasks.sequence import SequenceTask
@@ -103,16 +103,20 @@ def evaluate_file(
 
     Raises:
         CheckpointError, TokenizerError: the model is missing, foreign or damaged, or has no head for a supervised task.
+        ConfigError: a row would be shorter than 16 tokens, or longer than the model reads.
         DataError: a row of the file cannot be used; names file, row and column.
         HardwareError: the device is not there.
     """
     folder, where = resolve(model), choose_device("cpu" if int8 else device)
+    config = read_config(folder)
+    longest = config.max_position_embeddings if max_length is None else max_length
+    if not 16 <= longest <= config.max_position_embeddings:
+        raise ConfigError(f"max_length={longest}: wanted 16 to {config.max_position_embeddings:,} tokens, which the model reads")
     rows = list(read_table(file))
     if not rows:
         raise DataError(f"{file} has 0 rows; at least one is needed")
     task = (task or task_of(folder)).fit(rows)
-    tokenizer, config = tokenizer_of(folder), read_config(folder)
-    longest = max_length or config.max_position_embeddings
+    tokenizer = tokenizer_of(folder)
     encoded = task.encode(rows, tokenizer, longest)
     if encoded.cut:
         tqdm.write(f"{encoded.cut:,} of {len(rows):,} rows were cut to {longest} tokens", file=sys.stderr)

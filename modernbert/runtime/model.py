@@ -93,8 +93,13 @@ class Model:
 
 
 def _fill_mask(model: Model, text: Any, top_k: int) -> list[Any]:
-    check_top_k(top_k, model.width("logits"))
     tokenizer = model.tokenizer
+    if (width := model.width("logits")) < tokenizer.vocab_size:
+        raise CheckpointError(
+            f"the exported graph scores {width:,} classes, and fill_mask needs all {tokenizer.vocab_size:,} tokens; "
+            "export a masked language model"
+        )
+    check_top_k(top_k, width)
     rows = rows_of(tokenizer, text, limit=model.config.max_position_embeddings, truncate=None)
     check_masks(tokenizer, rows, alone=isinstance(text, str))
     answers: list[Any] = [None] * len(rows)

@@ -2,10 +2,12 @@ import json
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from modernbert.bench import inference
 from modernbert.bench.contestants import ARCHITECTURES, IMPLEMENTATIONS, ours
 from modernbert.bench.measures import random_rows
+from modernbert.cli import main
 from modernbert.config import SIZES
 from modernbert.errors import ConfigError
 
@@ -62,6 +64,11 @@ def test_what_has_been_measured_is_not_measured_again(tmp_path, in_this_process)
 def test_a_contestant_that_nobody_knows_is_named_before_anything_runs():
     with pytest.raises(ConfigError, match=r"no contestant named 'modernbert, fp9'; there are .*'modernbert, fp8'"):
         inference.inference_record(parts=["encoder"], only=["modernbert", "modernbert, fp9"])
+
+
+def test_a_size_that_nobody_knows_is_named_before_anything_runs(tmp_path):
+    done = CliRunner().invoke(main, ["bench", "inference", "--out", str(tmp_path), "--size", "bas"])
+    assert done.exit_code == 2 and "no size named 'bas'; did you mean 'base'?" in done.stderr
 
 
 def test_a_contestant_that_fails_says_why_in_its_place():

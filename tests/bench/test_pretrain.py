@@ -8,6 +8,7 @@ from modernbert.config import ModelConfig
 from modernbert.data.documents import Document
 from modernbert.data.shard_writing import write_shards
 from modernbert.data.shards import TokenShards
+from modernbert.errors import HardwareError
 from modernbert.text.train import train_tokenizer
 
 
@@ -37,6 +38,12 @@ def test_made_up_documents_have_the_lengths_and_the_vocabulary_of_the_case(docum
     ids, counts = np.unique(np.concatenate([shards.document(i) for i in range(len(shards))]), return_counts=True)
     assert tokenizer.vocab_size == 320 and not set(ids.tolist()) & tokenizer.special_ids
     assert counts.max() > 20 * counts.min()  # common and rare ones
+
+
+def test_a_device_that_is_not_there_is_named_before_documents_are_made(monkeypatch):
+    monkeypatch.setattr("modernbert.bench.pretrain.measure", lambda *_: pytest.fail("began"))
+    with pytest.raises(HardwareError, match=r"^cannot run on device 'cuda:99'"):
+        pretrain_record(device="cuda:99")
 
 
 def test_ours_alone_runs_on_made_up_documents():

@@ -30,7 +30,7 @@ def test_parameters_are_those_of_the_module(name):
 
 @pytest.mark.parametrize(("columns", "inner", "tflops"), [(2304, 768, 588), (768, 768, 495), (2304, 768, 591), (768, 1152, 546)])
 def test_products_of_base_are_predicted_as_they_were_measured_on_an_h100(columns, inner, tflops):
-    """Against the issue's figures for 65,536 rows in bf16, within 5 %; the speeds of large product and copy are that GPU's."""
+    """Figures from outside for 65,536 rows in bf16, within 5 %; the speeds of a large product and a copy are that GPU's."""
     rows = 65_536
     predicted = 2 * rows * columns * inner / product_seconds(HOPPER, rows, columns, inner) / 1e12
     assert predicted == pytest.approx(tflops, rel=0.05)
@@ -67,6 +67,18 @@ def test_a_machine_is_measured_in_positive_speeds():
     assert min(machine.flops, machine.bytes, machine.local_attention, machine.global_attention) > 0
 
 
-def test_a_count_that_is_no_number_is_refused():
-    answer = CliRunner().invoke(main, ["bench", "shapes", "--parameters", "many"])
-    assert answer.exit_code == 2 and "150M" in answer.output
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--parameters", "many"], "150M"),
+        (
+            ["--parameters", "10"],
+            "modernbert: no shape of 10 parameters; wanted enough for the embedding and four layers: try 17M or 150M",
+        ),
+        (["--tokens", "1000"], "modernbert: tokens=1000 is no multiple of length=512; try tokens=512"),
+        (["--length", "0"], "0 is not in the range x>=1"),
+    ],
+)
+def test_what_no_shape_can_be_measured_by_is_refused(wrong, said):
+    answer = CliRunner().invoke(main, ["bench", "shapes", *wrong])
+    assert answer.exit_code == 2 and said in answer.output

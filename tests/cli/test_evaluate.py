@@ -24,6 +24,11 @@ def fakes(monkeypatch):
     monkeypatch.setitem(vars(modernbert), "load", lambda name, dtype=None: object())
 
 
+def test_a_picture_that_cannot_be_drawn_is_refused_before_the_work():
+    done = CliRunner().invoke(main, ["eval", "retrieval", "bm25", "nowhere", "--plot", "bars.pdf"])
+    assert done.exit_code == 2 and "bars.pdf; wanted a name that ends in .png" in done.stderr
+
+
 @pytest.mark.parametrize("suite", ["masked", "cloze"])
 def test_people_get_a_table_and_programs_json(suite):
     def run(*more):

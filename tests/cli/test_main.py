@@ -53,7 +53,10 @@ def test_our_errors_are_one_line_and_exit_code_2(monkeypatch):
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     done = CliRunner().invoke(cli.main, ["prepare", "python", "click", "-o", str(tmp_path / "file" / "code.jsonl")])
-    assert (done.exit_code, done.stderr) == (2, f"modernbert: {tmp_path / 'file'}: File exists\n")
+    assert (done.exit_code, done.stderr) == (
+        2,
+        f"modernbert: {tmp_path / 'file'}: File exists, and a folder is wanted there; give another name\n",
+    )
 
 
 @pytest.mark.parametrize(("path", "named"), [("runs/log.jsonl", "runs/log.jsonl"), (None, "a file cannot be read or written")])

@@ -183,7 +183,7 @@ def test_int8_takes_a_quarter_of_the_bytes(tiny_folder):
 
 @torch.no_grad()
 def test_the_packaged_embedder_keeps_its_vectors_in_int8():
-    """The bound of issue 7; with every layer in int8 the least is 0.99 on a chip without VNNI."""
+    """The bound that docs/int8.md promises; with every layer in int8 the least is 0.99 on a chip without VNNI."""
     folder = resolve(EMBEDDER)
     plain, small = load_model(Encoder, folder, dtype=torch.float32), load_model(Encoder, folder)
     tokenizer = Tokenizer.load(folder)

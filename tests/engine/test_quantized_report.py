@@ -13,7 +13,7 @@ from modernbert.cli import main
 from modernbert.engine import quantized_report
 from modernbert.engine.engine import load
 from modernbert.engine.quantized_report import int8_report
-from modernbert.errors import HardwareError
+from modernbert.errors import HardwareError, TextError
 from modernbert.kernels.linear_int8 import weight_levels
 from modernbert.model.heads import MaskedLM
 
@@ -62,6 +62,12 @@ def test_a_text_that_is_too_long_is_judged_in_pieces(folder, tmp_path):
     report = int8_report(tmp_path / "short", [text, "seven"])
     assert len(report.texts) == -(-tokens // 64) + 1 > 2
     assert len(report.tokens) > tokens
+
+
+@needs_int8
+def test_without_a_text_there_is_nothing_to_judge(folder):
+    with pytest.raises(TextError, match=r"^no text to judge the model on; give one or more$"):
+        int8_report(folder, [])
 
 
 def test_without_a_product_the_report_says_so(folder, monkeypatch):

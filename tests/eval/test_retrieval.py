@@ -8,7 +8,7 @@ import torch
 
 from modernbert.data.retrieval import RetrievalSet, RetrievalSource
 from modernbert.engine.engine import load
-from modernbert.errors import ConfigError
+from modernbert.errors import ConfigError, DataError
 from modernbert.eval import suites
 from modernbert.eval.lexical import Lexical, words_of
 from modernbert.eval.named import systems_named
@@ -151,6 +151,17 @@ def test_what_is_held_out_are_all_queries_and_some_documents(tmp_path, monkeypat
     assert found.near.has(code) and not found.near.has(texts["medquad"][0])
 
 
+def test_suites_are_looked_for_on_this_machine_alone(tmp_path, monkeypatch):
+    with pytest.raises(
+        DataError, match=r"^no folder nosets; wanted the one that holds a folder for each set, such as nosets/scifact$"
+    ):
+        suites.training_sets("nosets")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sets").mkdir()
+    with pytest.raises(DataError, match=r"^no file or folder .*sets/scifact; check the path$"):  # no name on the hub
+        suites.held_out("sets")
+
+
 class Fixed:
     def __init__(self, name, places):
         self.name, self.places = name, places
@@ -170,6 +181,11 @@ def test_the_report_has_seeds_intervals_differences_and_where_it_comes_from():
     assert page.splitlines()[2].startswith("| small | 2 | ndcg@10 | ") and " ± " in page and "| **mean** |" in page
     said = json.loads(json.dumps(report.to_json()))
     assert said["sets"]["small"]["documents"] == 4 and {"torch", "commit", "device"} <= said["environment"].keys()
+
+
+def test_a_metric_that_is_none_of_ours_is_named_before_anything_is_read():
+    with pytest.raises(ConfigError, match=r"^no metric named 'ndgc@10'; there are ndcg@10, mrr@10, "):
+        evaluate_retrieval([], [RetrievalSource(path="nowhere", metric="ndgc@10")])
 
 
 def test_the_interval_covers_the_mean_as_often_as_it_says():

@@ -114,5 +114,21 @@ def test_lookups_are_scored_at_each_length_and_depth(answerer, monkeypatch):
     assert found.shares[700] == [0, 1] * 5
     table = found.to_markdown().splitlines()
     assert re.match(r"\| 700 \| 0 \| 100 \| .* \| 50.0 \|$", table[2]) and table[0].startswith("| tokens | 0 % | 10 % |")
+
+
+def test_what_no_lookup_can_be_made_of_is_refused(answerer, tiny_folder):
     with pytest.raises(ConfigError, match=r"^rows=15: wanted a multiple of 10, as many at each depth$"):
         evaluate_lookup(answerer, (700,), rows=15)
+    with pytest.raises(ConfigError, match=r"^tokens=700,0: wanted one length or more, each of 1 token at least$"):
+        evaluate_lookup(answerer, (700, 0))
+    with pytest.raises(
+        CheckpointError, match=r"holds a MaskedLM; wanted a model fine-tuned by `modernbert finetune question_answ"
+    ):
+        evaluate_lookup(tiny_folder, (700,))
+
+
+@pytest.mark.parametrize("length", [0, 15, 1025])
+def test_rows_that_the_model_does_not_read_are_refused(answerer, tmp_path, length):
+    (tmp_path / "rows.csv").write_text("question,context,answers\n")
+    with pytest.raises(ConfigError, match=rf"^max_length={length}: wanted 16 to 1,024 tokens, which the model reads$"):
+        evaluate_file(answerer, tmp_path / "rows.csv", max_length=length, device="cpu")

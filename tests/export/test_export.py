@@ -57,7 +57,7 @@ def test_every_head_agrees_with_the_model_in_onnx_runtime_and_in_openvino(name, 
         for output, parts in wanted.items():
             for want, got in zip(parts, results[output], strict=True):
                 got = got[: len(want)] if name != "choice" and got.ndim == want.ndim else got
-                np.testing.assert_allclose(got, want, atol=1e-4 * max(1, np.abs(want).max()))  # the bound of the issue
+                np.testing.assert_allclose(got, want, atol=1e-4 * max(1, np.abs(want).max()))  # what docs/export.md promises
 
 
 def test_every_form_is_written_checked_and_smaller_than_the_one_before(masked_lm):
@@ -160,7 +160,7 @@ def test_a_missing_library_names_the_command_that_installs_it():
 
 
 def test_the_packaged_embedder_keeps_its_vectors_in_the_int8_file(tmp_path):
-    """The bound of issue 7, on short texts of rare words; products that would cost more are float."""
+    """The bound of docs/int8.md, on short texts of rare words; products that would cost more are float."""
     export(EMBEDDER, tmp_path, forms=["int8"])
     file = tmp_path / "onnx" / "model_quantized.onnx"
     stored = [tensor.name for tensor in onnx.load(file).graph.initializer if tensor.name.startswith("model.layers.")]

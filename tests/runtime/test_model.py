@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from modernbert.checkpoint.folder import load_model, read_config
+from modernbert.checkpoint.folder import load_model, read_config, save_model
 from modernbert.checkpoint.modules import Dense, Modules, save_sentence_transformer
 from modernbert.cli import main
 from modernbert.engine.engine import load as load_engine
 from modernbert.errors import CheckpointError, ConfigError, TextError
 from modernbert.export.folder import export
-from modernbert.model.heads import Embedder
+from modernbert.model.heads import Embedder, SequenceClassifier
 from modernbert.runtime.model import load
 from modernbert.text.rows import TruncationWarning
 from modernbert.text.tokenizer import Tokenizer
@@ -100,6 +100,16 @@ def test_a_graph_without_the_output_says_what_to_export(embedders, masked_lm):
         load(masked_lm).embed("a")
     with pytest.raises(CheckpointError, match="and logits is needed; export a masked language model"):
         embedders[1].fill_mask("[MASK]")
+
+
+def test_a_classifier_s_graph_fills_no_mask(tiny_folder, tmp_path):
+    model = load_model(SequenceClassifier, tiny_folder, fresh=("head", "classifier"))
+    save_model(model, model.config, tmp_path / "classifier", tokenizer=Tokenizer.load(tiny_folder))
+    export(tmp_path / "classifier", tmp_path / "out", forms=["fp32"])
+    with pytest.raises(
+        CheckpointError, match=r"scores 2 classes, and fill_mask needs all .* tokens; export a masked language model"
+    ):
+        load(tmp_path / "out", threads=1).fill_mask("The capital of France is [MASK].")
 
 
 def test_a_missing_or_damaged_file_is_named(masked_lm, tiny_folder, tmp_path):

@@ -40,7 +40,7 @@ from modernbert.train.finetune import finetune, prepare, start_model
     ids=["sequence", "tokens"],
 )
 def test_packed_training_equals_padded_training(tiny_folder, tmp_path, task, make, auto):
-    """50 steps in float32 against transformers: two ways through float32 sums; 1e-4 is the issue's bound."""
+    """50 steps in float32 against transformers: two ways through float32 sums; 1e-4 is what docs/finetune.md promises."""
     rows = [make(words) for words in sentences(200)]
     config = job_of(tmp_path, task, rows, rows[:8], epochs=2, optimizer="adamw", weight_decay=0.01, log_every_steps=1, seeds=(3,))
     config = dataclasses.replace(config, micro_batch_tokens=100)  # several micro-batches a step
