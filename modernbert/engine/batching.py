@@ -11,9 +11,6 @@ GPU_TOKENS = 65_536
 """The same on a GPU with kernels of our own: so many take it much longer (37 ms, base on an H200) than the host needs to start them
 (13 ms, and more where others use its cores)."""
 
-INVARIANT_TOKENS = 32_768
-"""Of every batch on a GPU where results must not depend on it: a single text takes as long as a full batch, so half as many."""
-
 CPU_TOKENS = 1024
 """The most that a CPU takes together, whatever is said: layers hand their rows on in the cache, and memory stays small. On one AMD EPYC
 core 512 and 1,024 are even, and 2,048 took a tenth longer in one run of two (dev/LOG.md)."""

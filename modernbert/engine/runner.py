@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from modernbert.batch import Batch, pack
 from modernbert.checkpoint.folder import ARCHITECTURES
 from modernbert.config import Pooling
-from modernbert.engine.batching import BATCH_TOKENS, CPU_TOKENS, GPU_TOKENS, INVARIANT_TOKENS, each_group, grouped_as_they_come
+from modernbert.engine.batching import BATCH_TOKENS, CPU_TOKENS, GPU_TOKENS, each_group, grouped_as_they_come
 from modernbert.engine.stream import FILLING, Stream, shape_of
 from modernbert.errors import CheckpointError
 from modernbert.kernels.attention import SHORT
@@ -72,7 +72,7 @@ class Runner:
         self.batch_invariant = batch_invariant
         never_waits = flash_runs_on(self.encoder.final_norm.weight)  # other attention reads lengths back from the device
         self._tokens = GPU_TOKENS if never_waits else BATCH_TOKENS
-        least = INVARIANT_TOKENS if self.device.type == "cuda" else 0
+        least = self._tokens if self.device.type == "cuda" else 0  # half as many cost many texts twice as much: 14 % against 6
         bounds = tuple(sorted({SHORT, max(self.limit, SHORT)}))  # short rows have kernels of their own
         self.stream = Stream(self.device, fixed=(max(least, self.limit + FILLING), bounds) if batch_invariant else None)
         self._apart = SHORT if batch_invariant else 0
