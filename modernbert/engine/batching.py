@@ -11,9 +11,6 @@ GPU_TOKENS = 65_536
 """The same on a GPU with kernels of our own: so many take it much longer (37 ms, base on an H200) than the host needs to start them
 (13 ms, and more where others use its cores)."""
 
-INVARIANT_TOKENS = 32_768
-"""Of every batch on a GPU where results must not depend on it: a single text takes as long as a full batch, so half as many."""
-
 CPU_TOKENS = 1024
 """The most that a CPU takes together, whatever is said: layers hand their rows on in the cache, and memory stays small. On one AMD EPYC
 core 512 and 1,024 are even, and 2,048 took a tenth longer in one run of two (dev/LOG.md)."""
@@ -60,7 +57,8 @@ def each_group(lengths: Sequence[int], budget: int, doing: str, apart: int = 0) 
 def grouped_as_they_come(
     chunks: Iterable[Sequence[Sequence[int]]], total: int, budget: int, doing: str, apart: int = 0
 ) -> Iterator[tuple[list[int], list[Sequence[int]]]]:
-    """Yields groups of rows that come in chunks, behind a progress bar. What does not fill a group waits for the next chunk.
+    """Yields groups of rows that come in chunks, behind a progress bar. What does not fill a group waits for the next chunk, unless
+    there was none before: a device that has nothing to do waits for no more.
 
     Args:
         chunks: rows, in their order.
@@ -72,8 +70,8 @@ def grouped_as_they_come(
     Returns:
         Numbers of the rows, counted over all chunks, and the rows.
 
-    >>> list(grouped_as_they_come([[[1], [2, 2]], [[3], [4]]], 4, 2, "count"))
-    [([1], [[2, 2]]), ([0, 2], [[1], [3]]), ([3], [[4]])]
+    >>> list(grouped_as_they_come([[[1]], [[2, 2], [3]], [[4]]], 4, 2, "count"))
+    [([0], [[1]]), ([1], [[2, 2]]), ([2, 3], [[3], [4]])]
     """
     waiting: list[tuple[int, Sequence[int]]] = []
     seen = 0
@@ -83,7 +81,8 @@ def grouped_as_they_come(
             seen += len(rows)
             groups = group_by_tokens([len(row) for _, row in waiting], budget, apart)
             last = {len(waiting[group[0]][1]) <= apart: group for group in groups}  # of each kind, perhaps not full
-            kept = list(last.values()) if seen < total else []
+            nothing_yet = seen == len(rows) and len(groups) == len(last)
+            kept = [] if seen == total or nothing_yet else list(last.values())
             for group in groups:
                 if group not in kept:
                     yield [waiting[i][0] for i in group], [waiting[i][1] for i in group]

@@ -46,7 +46,7 @@ def embed(
     def compute(batch: Batch) -> Tensor:
         x_BD = _pooled(runner, runner.encoder(batch).float(), batch, pooling, skip)
         for dense in modules.dense:
-            x_BD = dense(x_BD)
+            x_BD = runner.each_alike(dense, x_BD)
         return F.normalize(x_BD, dim=-1) if modules.normalize else x_BD
 
     key = f"embed {pooling} {skip}"

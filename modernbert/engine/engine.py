@@ -50,8 +50,7 @@ def load(
             computes in it natively, float32 elsewhere. int8 makes the encoder's weights a quarter as large and its products faster;
             layers that lose too much in it stay in float32 (`engine.quantized`), and all do, with a warning, on a CPU where int8 is
             the slower one. fp8 is for NVIDIA's GPUs from Ada on: the products behind norms in 8-bit floats, the rest in bfloat16.
-        batch_invariant: give a text bit for bit the same vector, labels or tags in any batch, at any place in it; `fill_mask` alone does
-            not promise it.
+        batch_invariant: give a text bit for bit the same vector, words, labels or tags in any batch, at any place in it.
 
     Raises:
         CheckpointError, ConfigError, TokenizerError: nothing has that name, or what it holds is foreign or damaged.

@@ -153,10 +153,8 @@ class Stream:
                 graph = self._graph(key, shape, compute)
                 if graph is not None:
                     return graph.run(rows), None
-        staged = torch.empty(size_of(shape), dtype=torch.int32, pin_memory=self._pinned)
-        stage(rows, shape, staged.numpy())
         with torch.inference_mode():
-            result = compute(batch_of(staged.to(self.device, non_blocking=True), shape)).float()
+            result = compute(self.staged(rows, shape)).float()
             if not self._pinned:
                 return result.cpu(), None
             host = torch.empty(result.shape, dtype=torch.float32, pin_memory=True)
@@ -164,6 +162,12 @@ class Stream:
         done = torch.cuda.Event()
         done.record(torch.cuda.current_stream(self.device))
         return host, done
+
+    def staged(self, rows: Sequence[Sequence[int]], shape: Shape) -> Batch:
+        """The rows, filled up, on their way to the device."""
+        numbers = torch.empty(size_of(shape), dtype=torch.int32, pin_memory=self._pinned)
+        stage(rows, shape, numbers.numpy())
+        return batch_of(numbers.to(self.device, non_blocking=True), shape)
 
     def _graph(self, key: str, shape: Shape, compute: Compute) -> "_Graph | None":
         place = (key, shape)

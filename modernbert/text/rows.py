@@ -12,8 +12,8 @@ from modernbert.text.tokenizer import Tokenizer
 from modernbert.vectors import VectorSettings, prompt_of
 
 FIRST_CHUNK, CHUNK, CHUNKS_AHEAD = 1024, 8192, 2
-"""Texts that are tokenised together: few at first, so that the model can begin, then twice as many each time, which take less time to
-tokenise than the chunk before takes a GPU; and how many chunks wait for the model at most."""
+"""Texts that are tokenised together: few at first, so that the model can begin, then half as many again each time: twice as many took as
+long to tokenise as the chunk before takes a GPU, which waited; and how many chunks wait for the model at most."""
 
 
 class TruncationWarning(UserWarning):
@@ -95,12 +95,12 @@ def _chunks(texts: int) -> Iterator[tuple[int, int]]:
     """Where each chunk begins and ends.
 
     >>> list(_chunks(20_000))
-    [(0, 1024), (1024, 3072), (3072, 7168), (7168, 15360), (15360, 20000)]
+    [(0, 1024), (1024, 2560), (2560, 4864), (4864, 8320), (8320, 13504), (13504, 20000)]
     """
     start, size = 0, FIRST_CHUNK
     while start < texts:
         yield start, min(start + size, texts)
-        start, size = start + size, min(2 * size, CHUNK)
+        start, size = start + size, min(size + size // 2, CHUNK)
 
 
 def prompted(

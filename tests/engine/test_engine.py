@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoTokenizer, pipeline
 from modernbert.checkpoint.folder import save_model
 from modernbert.checkpoint.modules import Modules
 from modernbert.engine import fill_mask, runner
-from modernbert.engine.batching import BATCH_TOKENS, GPU_TOKENS
+from modernbert.engine.batching import GPU_TOKENS
 from modernbert.engine.engine import Engine, load
 from modernbert.errors import CheckpointError, ConfigError, HardwareError, TextError
 from modernbert.text.tokenizer import Tokenizer
@@ -62,16 +62,25 @@ def test_fill_mask_can_name_the_whole_vocabulary_special_tokens_included(engine,
     assert_same_words(engine.fill_mask(text, top_k=512), fill_mask_pipeline(text, top_k=512))
 
 
-def test_fill_mask_keeps_batches_small_on_a_device_that_is_fast_with_large_ones(tiny_folder, monkeypatch):
+def test_fill_mask_scores_no_more_masks_at_a_time_than_fit_whatever_a_batch_holds(tiny_folder, monkeypatch):
     """A number for each word and mask: 65,536 tokens of short texts with one mask each would hold gigabytes of them."""
-    engine, tokens, logits = load(tiny_folder, device="cpu"), [], fill_mask.logits
+    engine, scored, count = load(tiny_folder, device="cpu"), [], 2 * fill_mask.MASKS + 3
     engine._runner._tokens = GPU_TOKENS
     monkeypatch.setattr(runner, "CPU_TOKENS", GPU_TOKENS)
-    monkeypatch.setattr(
-        fill_mask, "logits", lambda runner, batch, at_M: tokens.append(len(batch.ids_T)) or logits(runner, batch, at_M)
-    )
-    engine.fill_mask(["[MASK]"] * (BATCH_TOKENS // 2), top_k=1)
-    assert sum(tokens) == 3 * BATCH_TOKENS // 2 and max(tokens) <= BATCH_TOKENS
+    engine.model.decoder.register_forward_hook(lambda _, given, __: scored.append(len(given[0])))
+    texts = ["a [MASK]", "[MASK] b c"] * (count // 2) + ["[MASK]"]
+    found = engine.fill_mask(texts, top_k=1)
+    assert scored == [fill_mask.MASKS, fill_mask.MASKS, 3] and len(found) == count
+    assert_same_words(found[-3:], [engine.fill_mask(text, top_k=1) for text in texts[-3:]])
+
+
+def test_a_mask_gets_the_same_bits_in_any_batch_where_that_is_asked_for(tiny_folder):
+    """Scores are compared as they are; words are those of the engine without the option."""
+    engine, texts = load(tiny_folder, device="cpu", batch_invariant=True), [text for text in TEXTS if text.count("[MASK]") == 1]
+    together = engine.fill_mask(texts)
+    assert [engine.fill_mask(text) for text in texts] == together
+    assert engine.fill_mask(texts[::-1])[::-1] == together
+    assert_same_words(together, load(tiny_folder, device="cpu").fill_mask(texts))
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])

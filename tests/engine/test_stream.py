@@ -7,10 +7,10 @@ import torch
 from modernbert.batch import pack
 from modernbert.checkpoint.modules import Modules
 from modernbert.engine.engine import Engine, load
-from modernbert.engine.runner import Runner, mean_in_order
+from modernbert.engine.runner import TOGETHER, Runner, mean_in_order
 from modernbert.engine.stream import FILLING, Shape, Stream, batch_of, shape_of, size_of, stage
 from modernbert.errors import TextError
-from modernbert.model.heads import pool
+from modernbert.model.heads import SequenceClassifier, pool
 from modernbert.text.rows import CHUNK, TruncationWarning
 from modernbert.text.tokenizer import Tokenizer
 
@@ -182,3 +182,19 @@ def test_on_a_gpu_a_text_gives_the_same_bits_in_any_batch_where_that_is_asked_fo
     for _ in range(5):
         order = random.permutation(len(texts))[: random.integers(2, len(texts))]
         np.testing.assert_array_equal(engine.embed([texts[i] for i in order], truncate=True), together[order])
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_words_and_classes_have_the_same_bits_in_any_batch_where_that_is_asked_for(head_folder, tiny_folder, device):
+    """Heads see one count of vectors, whatever a batch holds, because it chooses kernels."""
+    words = load(tiny_folder, device=device, batch_invariant=True)
+    classes = load(head_folder(SequenceClassifier, num_labels=3), device=device, batch_invariant=True)
+    random = np.random.default_rng(2)
+    texts = [f"{text} [MASK] {text}" for text in _texts(random, TOGETHER + 9)]
+    for engine, decoder, ask in ((words, words.model.decoder, "fill_mask"), (classes, classes.model.classifier, "classify")):
+        counts: set[int] = set()
+        decoder.register_forward_hook(lambda _, given, __, counts=counts: counts.add(len(given[0])))
+        together = getattr(engine, ask)(texts, 3)
+        order = random.permutation(len(texts))[:20].tolist()
+        assert getattr(engine, ask)([texts[i] for i in order], 3) == [together[i] for i in order]
+        assert counts == {TOGETHER}
