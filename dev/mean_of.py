@@ -1,4 +1,5 @@
-"""Lays an embedder between two others of one training: each weight (1 − share) times the first one's and share times the second's.
+"""Lays a model between two others of one training, embedders or masked language models: each weight (1 − share) times the first one's and
+share times the second's.
 
     python dev/mean_of.py distilled/model embed/model 0.65 between
 
@@ -12,7 +13,7 @@ import torch
 
 from modernbert.checkpoint.folder import load_model, save_model
 from modernbert.checkpoint.modules import read_modules, write_modules
-from modernbert.model.heads import Embedder
+from modernbert.model.heads import Embedder, MaskedLM
 from modernbert.text.tokenizer import Tokenizer
 
 
@@ -20,13 +21,14 @@ def main() -> None:
     first, second = map(Path, sys.argv[1:3])
     share, out = float(sys.argv[3]), Path(sys.argv[4])
     modules = read_modules(second)
-    assert modules is not None, f"{second} is no embedder"
-    start, end = (load_model(Embedder, folder, dtype=torch.float32) for folder in (first, second))
+    kind: type[Embedder] | type[MaskedLM] = Embedder if modules else MaskedLM
+    start, end = (load_model(kind, folder, dtype=torch.float32) for folder in (first, second))
     with torch.no_grad():
         for a, b in zip(start.parameters(), end.parameters(), strict=True):
             b.lerp_(a, 1 - share)
     save_model(end, end.config, out, tokenizer=Tokenizer.load(second))
-    write_modules(out, end.config, modules)
+    if modules:
+        write_modules(out, end.config, modules)
 
 
 if __name__ == "__main__":

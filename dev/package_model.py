@@ -125,7 +125,7 @@ Facts and forms with one word masked (`modernbert eval cloze`):
 
 From nothing, on every GPU of a machine; a stopped run goes on when the command is given again:
 
-    bash examples/{name}.sh CORPUS WORK
+    bash examples/{name}.sh CORPUS SETS WORK
 
 and the tables of this card alone, but for fine-tuned models, on two CPU cores in a quarter of an hour: `bash dev/first_slice.sh CORPUS`.
 

@@ -2,8 +2,8 @@
 
     python dev/task_texts.py SETS task-texts.jsonl
 
-SETS holds a folder a set, with `*train.jsonl.gz` in it. What stands in a dev row of GLUE as well is left out: punctuation and case aside, from
-four words on.
+SETS holds a folder a set, with `*train.jsonl.gz` in it. What stands in a dev row of GLUE as well is left out: punctuation and case aside,
+from four words on.
 """
 
 import gzip

@@ -97,7 +97,12 @@ def tiny_24k() -> PretrainConfig:
     """
     first = tiny()
     short = dataclasses.replace(
-        first.phases[2], tokens=1_300_000_000, peak=0.6, warmup_tokens=15_000_000, decay_tokens=900_000_000, global_rope_theta=None
+        first.phases[2],
+        tokens=1_300_000_000,
+        peak=0.6,
+        warmup_tokens=15_000_000,
+        decay_tokens=900_000_000,
+        global_rope_theta=None,
     )
     long = dataclasses.replace(
         short, tokens=220_000_000, length=8192, peak=0.18, warmup_tokens=0, decay_tokens=220_000_000, floor=0.0
@@ -106,8 +111,9 @@ def tiny_24k() -> PretrainConfig:
 
 
 def tiny_anneal() -> PretrainConfig:
-    """Goes on from `tiny_24k`'s model for a last decay, from a third of `tiny`'s peak to nothing, on short rows in another order; a fifth of
-    them are the texts of labelled sets' training rows (`dev/task_texts.py`): reviews, posts, questions, sentences, which books lack.
+    """Goes on from `tiny_24k`'s model for a last decay, from a third of `tiny`'s peak to nothing, on short rows in another order.
+
+    A fifth of them are the texts of labelled sets' training rows (`dev/task_texts.py`): reviews, posts, questions, which books lack.
     """
     before = tiny_24k()
     last = dataclasses.replace(

@@ -349,7 +349,9 @@ def prepare(config: FinetuneConfig, folder: Path, tokenizer: Tokenizer) -> Job:
     learned = {hash(str(example.rows)) for example in examples["train"]}
     again = sum(hash(str(example.rows)) in learned for example in examples["dev"])
     if again and world.leads:
-        tqdm.write(f"dev: {again:,} of {len(examples['dev']):,} examples are in train as well: the scores flatter", file=sys.stderr)
+        tqdm.write(
+            f"dev: {again:,} of {len(examples['dev']):,} examples are in train as well: the scores flatter", file=sys.stderr
+        )
     return Job(
         config=config,
         task=task,
