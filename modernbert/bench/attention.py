@@ -32,6 +32,7 @@ from modernbert.kernels.attention import BACKENDS
 from modernbert.kernels.attention_flash import flash_runs_on
 from modernbert.kernels.attention_window import TILES, Tiles, window_runs_on
 from modernbert.kernels.rope import rotary_tables
+from modernbert.kernels.rope_packed import rotate_packed
 
 TOKENS, HEADS, HEAD_DIM, WINDOW = 65_536, 12, 64, 64
 RUNS_ON = {"window": window_runs_on, "flash": flash_runs_on}
@@ -171,12 +172,13 @@ def _tensors(lengths: list[int], dtype: torch.dtype, device: torch.device) -> di
     """What each kernel is given."""
     batch, qkv, do, (cos, sin) = _inputs(lengths, dtype, device)
     common = (qkv.detach(), cos, sin, batch.cu_seqlens)
-    o, lse = attention_window._forward(*common, WINDOW)
+    o, lse = attention_window._forward(qkv.detach(), cos, sin, batch.pos_T, batch.cu_seqlens, WINDOW)
+    qk = rotate_packed(qkv.detach(), cos, sin, batch.pos_T)
     dqkv, delta = torch.empty_like(qkv), torch.zeros_like(lse)
     return {
         "forward": (*common, o, lse),
-        "backward_queries": (*common, o, lse, do, dqkv, delta),
-        "backward_keys": (*common, lse, do, dqkv, delta),
+        "backward_queries": (qk, *common, o, lse, do, dqkv, delta),
+        "backward_keys": (qk, *common, lse, do, dqkv, delta),
     }
 
 

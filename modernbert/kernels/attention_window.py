@@ -17,6 +17,7 @@ from torch import Tensor
 
 from modernbert.errors import HardwareError
 from modernbert.kernels.compiled import HERE, runs_plain, triton_runs_on
+from modernbert.kernels.rope_packed import rotate_packed
 
 if HERE:
     from modernbert.kernels import attention_window_triton as kernels
@@ -37,22 +38,29 @@ class Tiles:
     """At most so many for a thread, so that a processor holds more programs; None leaves it to the compiler, as do wider heads."""
 
     def options(self, head_bytes: int) -> dict[str, int | None]:
-        """What Triton's compiler is told, for heads of so many bytes: 64 numbers of 16 bits are what the cap on registers is for.
+        """What Triton's compiler is told, for heads of so many bytes: 64 numbers of 16 bits are what the cap on registers is for, and
+        wider heads leave no shared memory for loads ahead, but on the largest GPUs.
 
-        >>> Tiles(own=64, step=64, warps=4, stages=1, register_cap=128).options(128)
-        {'num_warps': 4, 'num_stages': 1, 'maxnreg': 128}
+        >>> Tiles(own=64, step=32, warps=4, stages=3, register_cap=128).options(128)
+        {'num_warps': 4, 'num_stages': 3, 'maxnreg': 128}
+        >>> Tiles(own=64, step=32, warps=4, stages=3, register_cap=128).options(512)
+        {'num_warps': 4, 'num_stages': 1, 'maxnreg': None}
         """
-        cap = self.register_cap if head_bytes <= 128 else None
-        return {"num_warps": self.warps, "num_stages": self.stages, "maxnreg": cap}
+        wide = head_bytes > 128
+        return {
+            "num_warps": self.warps,
+            "num_stages": 1 if wide else self.stages,
+            "maxnreg": None if wide else self.register_cap,
+        }
 
 
 TILES = {
     "forward": Tiles(own=64, step=64, warps=4, stages=1, register_cap=128),
-    "backward_queries": Tiles(own=64, step=64, warps=4, stages=1, register_cap=168),
-    "backward_keys": Tiles(own=64, step=32, warps=4, stages=1, register_cap=168),
+    "backward_queries": Tiles(own=64, step=32, warps=4, stages=3, register_cap=128),
+    "backward_keys": Tiles(own=64, step=32, warps=4, stages=2, register_cap=128),
 }
-"""The fastest of 78 choices each on an H100 (bench/results/attention_h100_2026-11-26.md): 4, 3 and 3 programs share a processor, so that
-some compute while others wait for memory, and hardly anything spills."""
+"""The fastest of 78 choices forward, of 28 each on the way back (bench/results/inference_h200_2026-11-27.md): four or five programs
+share a processor, so that some compute while others wait for memory, and hardly anything spills."""
 
 
 def window_runs_on(x: Tensor) -> bool:
@@ -87,10 +95,10 @@ def attention_window(
         return qkv_T3NH[:, 2]
     reach = max_seqlen if window is None else window
     forward = _forward_now if runs_plain(qkv_T3NH) else _forward
-    return forward(qkv_T3NH, cos_LK, sin_LK, cu_seqlens, reach)[0]
+    return forward(qkv_T3NH, cos_LK, sin_LK, pos_T, cu_seqlens, reach)[0]
 
 
-def _forward_now(qkv: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: Tensor, reach: int) -> tuple[Tensor, Tensor]:
+def _forward_now(qkv: Tensor, cos: Tensor, sin: Tensor, pos: Tensor, cu_seqlens: Tensor, reach: int) -> tuple[Tensor, Tensor]:
     """Values [T, N, H] and the logsumexp of each score row, base 2 [N, T]."""
     qkv, cos, sin = qkv.contiguous(), cos.contiguous(), sin.contiguous()
     tokens, _, heads, width = qkv.shape
@@ -105,12 +113,13 @@ _forward = torch.library.custom_op("modernbert::attention_window", _forward_now,
 
 @torch.library.custom_op("modernbert::attention_window_backward", mutates_args=())
 def _backward(
-    qkv: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: Tensor, reach: int, o: Tensor, lse: Tensor, do: Tensor
+    qkv: Tensor, cos: Tensor, sin: Tensor, pos: Tensor, cu_seqlens: Tensor, reach: int, o: Tensor, lse: Tensor, do: Tensor
 ) -> Tensor:
     qkv, cos, sin, o, lse, do = (x.contiguous() for x in (qkv, cos, sin, o, lse, do))
     dqkv, delta = qkv.new_empty(qkv.shape), lse.new_empty(lse.shape)
-    launch("backward_queries", (qkv, cos, sin, cu_seqlens, o, lse, do, dqkv, delta), reach)
-    launch("backward_keys", (qkv, cos, sin, cu_seqlens, lse, do, dqkv, delta), reach)
+    qk = rotate_packed(qkv, cos, sin, pos)
+    launch("backward_queries", (qk, qkv, cos, sin, cu_seqlens, o, lse, do, dqkv, delta), reach)
+    launch("backward_keys", (qk, qkv, cos, sin, cu_seqlens, lse, do, dqkv, delta), reach)
     return dqkv
 
 
@@ -122,7 +131,7 @@ def launch(name: str, tensors: tuple[Tensor, ...], reach: int) -> None:
         tensors: those of its signature, contiguous, in the same order.
         reach: how many tokens to each side are visible.
     """
-    qkv, cos, _, cu_seqlens = tensors[:4]
+    qkv, cos, _, cu_seqlens = tensors[name != "forward" :][:4]
     tokens, _, heads, width = qkv.shape
     rows, tiles = len(cu_seqlens) - 1, TILES[name]
     slots = tokens // tiles.own + rows  # at least the tiles of all rows; the rest leave at once
@@ -138,13 +147,15 @@ def launch(name: str, tensors: tuple[Tensor, ...], reach: int) -> None:
 
 
 @_forward.register_fake
-def _(qkv: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: Tensor, reach: int) -> tuple[Tensor, Tensor]:
+def _(qkv: Tensor, cos: Tensor, sin: Tensor, pos: Tensor, cu_seqlens: Tensor, reach: int) -> tuple[Tensor, Tensor]:
     tokens, _, heads, width = qkv.shape
     return qkv.new_empty(tokens, heads, width), qkv.new_empty(heads, tokens, dtype=torch.float32)
 
 
 @_backward.register_fake
-def _(qkv: Tensor, cos: Tensor, sin: Tensor, cu_seqlens: Tensor, reach: int, o: Tensor, lse: Tensor, do: Tensor) -> Tensor:
+def _(
+    qkv: Tensor, cos: Tensor, sin: Tensor, pos: Tensor, cu_seqlens: Tensor, reach: int, o: Tensor, lse: Tensor, do: Tensor
+) -> Tensor:
     return qkv.new_empty(qkv.shape)
 
 
@@ -154,9 +165,9 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
     ctx.mark_non_differentiable(output[1])
 
 
-def _gradients(ctx: Any, do: Tensor, _: Tensor) -> tuple[Tensor, None, None, None, None]:
-    qkv, cos, sin, cu_seqlens, o, lse = ctx.saved_tensors
-    return _backward(qkv, cos, sin, cu_seqlens, ctx.reach, o, lse, do), None, None, None, None
+def _gradients(ctx: Any, do: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    *tensors, o, lse = ctx.saved_tensors
+    return _backward(*tensors, ctx.reach, o, lse, do), *[None] * 5
 
 
 _forward.register_autograd(_gradients, setup_context=_keep)

@@ -75,7 +75,7 @@ def _compile(kernel: Any, tiles: Tiles, dtype: str, heads: int, head_dim: int) -
     across = ("KEYS", "QUERIES") if kernel is kernels.backward_keys else ("QUERIES", "KEYS")
     constants = {"N": heads, "H": head_dim, across[0]: tiles.own, across[1]: tiles.step}
     types = dict.fromkeys(kernel.arg_names, "i32")
-    types |= dict.fromkeys(("qkv", "o", "do", "dqkv"), f"*{dtype}") | dict.fromkeys(("cos", "sin", "lse", "delta"), "*fp32")
+    types |= dict.fromkeys(("qk", "qkv", "o", "do", "dqkv"), f"*{dtype}") | dict.fromkeys(("cos", "sin", "lse", "delta"), "*fp32")
     types |= {"cu_seqlens": "*i32", "scale": "fp32", "score_scale": "fp32"} | dict.fromkeys(constants, "constexpr")
     signature = {name: types[name] for name in kernel.arg_names}
     aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind.startswith("*")}

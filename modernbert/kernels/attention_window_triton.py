@@ -5,9 +5,12 @@ Every program owns one tile of one row and one head, and meets the other side in
     forward, backward_queries   a tile of queries goes along the keys within its reach
     backward_keys               a tile of keys goes along the queries within its reach
 
-Tokens count from the start of the row. Rotation is relative to the leftmost token within reach of the program's tile: a product of query
-and key depends on their distance only, so every program reads the same few lines of the tables, which stay in the caches. Heads come as
-two halves, a and b, because rotation pairs them (NeoX layout): the product of two rotated vectors is a·a + b·b.
+Tokens count from the start of the row. Heads come as two halves, a and b, because rotation pairs them (NeoX layout).
+
+The way forward rotates what it reads, relative to the leftmost token within reach of the program's tile: a product of query and key
+depends on their distance only, so every program reads the same few lines of the tables, which stay in the caches, and the product of two
+rotated vectors is a·a + b·b. On the way back every vector is met by three programs of each kernel, so `rope_packed` rotates them all
+beforehand (qk: [2, T, N, H]), and loads go to shared memory while products run.
 
 Scores are in units of log2: exp2(scores · scale · log2 e − lse).
 
@@ -69,9 +72,11 @@ def _rotated(x, r_R, leftmost, length, cos, sin, positions, STRIDE: tl.constexpr
 
 @triton.jit
 @no_type_check
-def _store_unrotated(x, a_RK, b_RK, r_R, leftmost, length, cos, sin, positions, STRIDE: tl.constexpr, K: tl.constexpr):
-    """Writes the gradient of unrotated vectors, from the gradient of rotated ones."""
-    cos_RK, sin_RK = _angles(cos, sin, positions, r_R - leftmost, K)
+def _store_unrotated(x, x_RH, r_R, length, cos, sin, positions, STRIDE: tl.constexpr, R: tl.constexpr, H: tl.constexpr):
+    """Writes the gradient of unrotated vectors, from the gradient of those that were rotated by their place in the row."""
+    K: tl.constexpr = H // 2
+    a_RK, b_RK = tl.split(tl.permute(tl.reshape(x_RH, [R, 2, K]), (0, 2, 1)))
+    cos_RK, sin_RK = _angles(cos, sin, positions, r_R, K)
     at_RK = r_R[:, None] * STRIDE + tl.arange(0, K)[None, :]
     inside_R1 = r_R[:, None] < length
     dtype = x.dtype.element_ty
@@ -129,84 +134,75 @@ def forward(
 @triton.jit(do_not_specialize=SIZES)
 @no_type_check
 def backward_queries(
-    qkv, cos, sin, cu_seqlens, o, lse, do, dqkv, delta, tokens, rows, first_stride, positions, window, score_scale, scale,
+    qk, qkv, cos, sin, cu_seqlens, o, lse, do, dqkv, delta, tokens, rows, first_stride, positions, window, score_scale, scale,
     N: tl.constexpr, H: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
     """Gradients of queries, and delta, the sum of o · do, which backward_keys reads."""
     slot, head = tl.program_id(0) // N, tl.program_id(0) % N
     start, length, first = _tile_of(slot, cu_seqlens, rows, first_stride, QUERIES)
     if first < length:
-        STRIDE: tl.constexpr = 3 * N * H
-        K: tl.constexpr = H // 2
-        q = qkv + start * STRIDE + head * H
-        one_head = start * (N * H) + head * H
+        ROW: tl.constexpr = N * H
+        one_head = start * ROW + head * H
         one_number = head.to(tl.int64) * tokens + start
-        leftmost = tl.maximum(first - window, 0)
+        keys = qk + tokens.to(tl.int64) * ROW + one_head
+        dq = dqkv + start * (3 * ROW) + head * H
+        v = qkv + start * (3 * ROW) + 2 * ROW + head * H
         i_Q = first + tl.arange(0, QUERIES)
         lowest_Q, highest_Q = i_Q - window, tl.minimum(i_Q + window, length - 1)
-        do_QH = _vectors(do + one_head, i_Q, length, N * H, H)
-        o_QH = _vectors(o + one_head, i_Q, length, N * H, H)
+        q_QH = _vectors(qk + one_head, i_Q, length, ROW, H)
+        do_QH = _vectors(do + one_head, i_Q, length, ROW, H)
+        o_QH = _vectors(o + one_head, i_Q, length, ROW, H)
         delta_Q = tl.sum(o_QH.to(tl.float32) * do_QH.to(tl.float32), 1)
         tl.store(delta + one_number + i_Q, delta_Q, mask=i_Q < length)
         lse_Q = tl.load(lse + one_number + i_Q, mask=i_Q < length, other=0.0)
-        qa_QK, qb_QK = _rotated(q, i_Q, leftmost, length, cos, sin, positions, STRIDE, K)
-        da_QK = tl.zeros([QUERIES, K], tl.float32)
-        db_QK = tl.zeros([QUERIES, K], tl.float32)
-        for j in range(leftmost, tl.minimum(first + QUERIES + window, length), KEYS):
+        dq_QH = tl.zeros([QUERIES, H], tl.float32)
+        for j in range(tl.maximum(first - window, 0), tl.minimum(first + QUERIES + window, length), KEYS):
             j_S = j + tl.arange(0, KEYS)
-            ka_SK, kb_SK = _rotated(q + N * H, j_S, leftmost, length, cos, sin, positions, STRIDE, K)
-            v_SH = _vectors(q + 2 * N * H, j_S, length, STRIDE, H)
-            s_QS = tl.dot(qa_QK, tl.trans(ka_SK), input_precision="ieee")
-            s_QS = tl.dot(qb_QK, tl.trans(kb_SK), s_QS, input_precision="ieee")
+            k_SH = _vectors(keys, j_S, length, ROW, H)
+            v_SH = _vectors(v, j_S, length, 3 * ROW, H)
+            s_QS = tl.dot(q_QH, tl.trans(k_SH), input_precision="ieee")
             visible_QS = (j_S[None, :] >= lowest_Q[:, None]) & (j_S[None, :] <= highest_Q[:, None])
             p_QS = tl.exp2(tl.where(visible_QS, s_QS * score_scale - lse_Q[:, None], float("-inf")))
             dp_QS = tl.dot(do_QH, tl.trans(v_SH), input_precision="ieee")
-            ds_QS = (p_QS * (dp_QS - delta_Q[:, None])).to(ka_SK.dtype)
-            da_QK = tl.dot(ds_QS, ka_SK, da_QK, input_precision="ieee")
-            db_QK = tl.dot(ds_QS, kb_SK, db_QK, input_precision="ieee")
-        dq = dqkv + start * STRIDE + head * H
-        _store_unrotated(dq, da_QK * scale, db_QK * scale, i_Q, leftmost, length, cos, sin, positions, STRIDE, K)
+            ds_QS = (p_QS * (dp_QS - delta_Q[:, None])).to(k_SH.dtype)
+            dq_QH = tl.dot(ds_QS, k_SH, dq_QH, input_precision="ieee")
+        _store_unrotated(dq, dq_QH * scale, i_Q, length, cos, sin, positions, 3 * ROW, QUERIES, H)
 
 
 @triton.jit(do_not_specialize=SIZES)
 @no_type_check
 def backward_keys(
-    qkv, cos, sin, cu_seqlens, lse, do, dqkv, delta, tokens, rows, first_stride, positions, window, score_scale, scale,
+    qk, qkv, cos, sin, cu_seqlens, lse, do, dqkv, delta, tokens, rows, first_stride, positions, window, score_scale, scale,
     N: tl.constexpr, H: tl.constexpr, KEYS: tl.constexpr, QUERIES: tl.constexpr,
 ):  # fmt: skip
     """Gradients of keys and values; scores lie transposed, keys down and queries across."""
     slot, head = tl.program_id(0) // N, tl.program_id(0) % N
     start, length, first = _tile_of(slot, cu_seqlens, rows, first_stride, KEYS)
     if first < length:
-        STRIDE: tl.constexpr = 3 * N * H
-        K: tl.constexpr = H // 2
-        q = qkv + start * STRIDE + head * H
+        ROW: tl.constexpr = N * H
+        one_head = start * ROW + head * H
         one_number = head.to(tl.int64) * tokens + start
-        leftmost = tl.maximum(first - window, 0)
+        dk = dqkv + start * (3 * ROW) + ROW + head * H
+        v = qkv + start * (3 * ROW) + 2 * ROW + head * H
         j_S = first + tl.arange(0, KEYS)
         lowest_S, highest_S = j_S - window, tl.minimum(j_S + window, length - 1)
-        ka_SK, kb_SK = _rotated(q + N * H, j_S, leftmost, length, cos, sin, positions, STRIDE, K)
-        v_SH = _vectors(q + 2 * N * H, j_S, length, STRIDE, H)
-        da_SK = tl.zeros([KEYS, K], tl.float32)
-        db_SK = tl.zeros([KEYS, K], tl.float32)
+        k_SH = _vectors(qk + tokens.to(tl.int64) * ROW + one_head, j_S, length, ROW, H)
+        v_SH = _vectors(v, j_S, length, 3 * ROW, H)
+        dk_SH = tl.zeros([KEYS, H], tl.float32)
         dv_SH = tl.zeros([KEYS, H], tl.float32)
-        for i in range(leftmost, tl.minimum(first + KEYS + window, length), QUERIES):
+        for i in range(tl.maximum(first - window, 0), tl.minimum(first + KEYS + window, length), QUERIES):
             i_Q = i + tl.arange(0, QUERIES)
-            qa_QK, qb_QK = _rotated(q, i_Q, leftmost, length, cos, sin, positions, STRIDE, K)
-            do_QH = _vectors(do + start * (N * H) + head * H, i_Q, length, N * H, H)
+            q_QH = _vectors(qk + one_head, i_Q, length, ROW, H)
+            do_QH = _vectors(do + one_head, i_Q, length, ROW, H)
             lse_Q = tl.load(lse + one_number + i_Q, mask=i_Q < length, other=0.0)
             delta_Q = tl.load(delta + one_number + i_Q, mask=i_Q < length, other=0.0)
-            s_SQ = tl.dot(ka_SK, tl.trans(qa_QK), input_precision="ieee")
-            s_SQ = tl.dot(kb_SK, tl.trans(qb_QK), s_SQ, input_precision="ieee")
+            s_SQ = tl.dot(k_SH, tl.trans(q_QH), input_precision="ieee")
             visible_SQ = (i_Q[None, :] >= lowest_S[:, None]) & (i_Q[None, :] <= highest_S[:, None])
             p_SQ = tl.exp2(tl.where(visible_SQ, s_SQ * score_scale - lse_Q[None, :], float("-inf")))
             dv_SH = tl.dot(p_SQ.to(do_QH.dtype), do_QH, dv_SH, input_precision="ieee")
             dp_SQ = tl.dot(v_SH, tl.trans(do_QH), input_precision="ieee")
-            ds_SQ = (p_SQ * (dp_SQ - delta_Q[None, :])).to(qa_QK.dtype)
-            da_SK = tl.dot(ds_SQ, qa_QK, da_SK, input_precision="ieee")
-            db_SK = tl.dot(ds_SQ, qb_QK, db_SK, input_precision="ieee")
-        dk = dqkv + start * STRIDE + N * H + head * H
-        _store_unrotated(dk, da_SK * scale, db_SK * scale, j_S, leftmost, length, cos, sin, positions, STRIDE, K)
-        at_SH = j_S[:, None] * STRIDE + tl.arange(0, H)[None, :]
-        dv = dqkv + start * STRIDE + 2 * N * H + head * H
-        tl.store(dv + at_SH, dv_SH.to(dv.dtype.element_ty), mask=j_S[:, None] < length)
+            ds_SQ = (p_SQ * (dp_SQ - delta_Q[None, :])).to(q_QH.dtype)
+            dk_SH = tl.dot(ds_SQ, q_QH, dk_SH, input_precision="ieee")
+        _store_unrotated(dk, dk_SH * scale, j_S, length, cos, sin, positions, 3 * ROW, KEYS, H)
+        at_SH = j_S[:, None] * (3 * ROW) + tl.arange(0, H)[None, :]
+        tl.store(dk + ROW + at_SH, dv_SH.to(dk.dtype.element_ty), mask=j_S[:, None] < length)

@@ -170,8 +170,9 @@ def test_a_compiled_function_holds_the_kernels_whole_and_gives_the_same_bits(mon
 def test_the_operators_keep_the_rules_of_pytorch(monkeypatch):
     cut(monkeypatch, 16, 16)
     qkv_T3NH, _ = random_case([5, 4], 2, 32, "cpu")
-    cu_seqlens = torch.tensor([0, 5, 9], dtype=torch.int32)
-    torch.library.opcheck(attention_window._forward, (qkv_T3NH, *exact_tables(5, 32, "cpu"), cu_seqlens, 3))
+    batch = pack([[0] * 5, [0] * 4])
+    given = (qkv_T3NH, *exact_tables(5, 32, "cpu"), batch.pos_T, batch.cu_seqlens, 3)
+    torch.library.opcheck(attention_window._forward, given)
 
 
 @pytest.mark.parametrize("device", DEVICES)
