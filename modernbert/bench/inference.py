@@ -190,7 +190,7 @@ def _embed(
             given = (folder, texts, tokens, device, min(repeats, THEIR_REPEATS), *best)
             runs[name] = alone(name, measures.theirs_embeds, *given)
         runs["modernbert, again"] = alone("embed, again", measures.ours_embeds, *common)
-        first = [alone(f"first vector {turn}", measures.first_vector, folder, device) for turn in range(2)]
+        first = [alone(f"first vector {turn}", measures.first_vector, folder, device) for turn in range(3)]
         bits = alone("invariance", measures.invariance, folder, texts[:1000], device)
         runs["modernbert, batch-invariant"] = alone("embed, batch-invariant", measures.ours_embeds, *common, None, True)
         if fp8_runs_on(torch.device(device)):
