@@ -55,8 +55,8 @@ def three_phases() -> PretrainConfig:
 
 
 def tiny() -> PretrainConfig:
-    """The packaged model: 16.8M parameters, in ModernBERT's three phases: short rows, long ones under the higher base of the rotary
-    frequencies, and a decay, which begins on short rows again because those cost less than half as much a token.
+    """The packaged model's first run: 16.8M parameters, in ModernBERT's three phases: short rows, long ones under the higher base of the
+    rotary frequencies, and a decay, which begins on short rows again because those cost less than half as much a token.
 
     Shape and rates are the best of short runs; dev/LOG.md has them. All chosen tokens become [MASK] (Wettig et al. 2022,
     arXiv 2202.08005, found no use in BERT's random ones), and the decay masks fewer, as Ettin's does. `shards` are text and code.
