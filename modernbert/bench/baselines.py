@@ -7,13 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix, hstack
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.multiclass import OneVsRestClassifier
 
 from modernbert.bench.crf import tag_by_crf
 from modernbert.bench.overlap import answer_by_overlap, words_of
+from modernbert.errors import MissingExtraError
 from modernbert.eval.lexical import Lexical
 from modernbert.tasks.choice import ChoiceTask
 from modernbert.tasks.reranking import RerankTask
@@ -22,6 +19,14 @@ from modernbert.tasks.spans import SpanTask
 from modernbert.tasks.tagging import TaggingTask
 from modernbert.tasks.task import Example, Row, Task
 from modernbert.train.suite import Member
+
+try:
+    from scipy.sparse import csr_matrix, hstack
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.multiclass import OneVsRestClassifier
+except ImportError as error:
+    raise MissingExtraError("plain baselines need scikit-learn: pip install 'modernbert[bench]'") from error
 
 STRENGTHS = (1.0, 10.0, 100.0)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -26,12 +25,17 @@ from modernbert.config import ModelConfig
 from modernbert.data.labelled import write_rows
 from modernbert.data.tables import read_table
 from modernbert.engine.hardware import commit
-from modernbert.errors import DataError
+from modernbert.errors import DataError, MissingExtraError
 from modernbert.tasks.metrics import spread
 from modernbert.text.tokenizer import Tokenizer
 from modernbert.train.distributed import join
 from modernbert.train.finetune import FinetuneConfig, Job, train_once
 from modernbert.train.suite import Member
+
+try:
+    import transformers
+except ImportError as error:
+    raise MissingExtraError("another library's encoder needs transformers: pip install 'modernbert[hf]'") from error
 
 
 class PaddedEncoder(nn.Module):

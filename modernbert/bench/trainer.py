@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import nn
 
 from modernbert.bench.record import environment
@@ -28,12 +27,18 @@ from modernbert.checkpoint.names import resolve, resolve_data
 from modernbert.data.labelled import write_rows
 from modernbert.engine.engine import tokenizer_of
 from modernbert.engine.hardware import commit
-from modernbert.errors import DataError
+from modernbert.errors import DataError, MissingExtraError
 from modernbert.model.heads import TokenClassifier
 from modernbert.model.losses import IGNORE
 from modernbert.tasks.metrics import spread
 from modernbert.train.finetune import FinetuneConfig, Job, evaluate, prepare, start_model, train_once
 from modernbert.train.suite import Member
+
+try:
+    import accelerate  # noqa: F401  (Trainer wants it)
+    import transformers
+except ImportError as error:
+    raise MissingExtraError("this record compares with transformers' Trainer: pip install 'modernbert[bench,hf]'") from error
 
 
 def trainer_record(members: Sequence[Member], model: str | Path | None, data: str | Path, out: str | Path) -> dict[str, Any]:

@@ -113,9 +113,8 @@ def prompted(
         ConfigError: the prompt is given twice, or its name is unknown.
     """
     before = prompt_of(settings, prompt, prompt_name)
-    items = [
-        before + text if isinstance(text, str) else text for text in list_of(texts)
-    ]  # what is none is named by the tokenizer
+    # what is no text goes on as it is, for the tokenizer to name
+    items = [before + text if isinstance(text, str) else text for text in list_of(texts)]
     skip = 0 if settings.include_prompt or not before else len(tokenizer.encode([before])[0]) - 1
     return (items[0] if isinstance(texts, str) else items), skip
 

@@ -50,9 +50,7 @@ def average(run: str | Path, out: str | Path, steps: Sequence[int] = (), best: i
     parameters = dict(model.named_parameters())
     for n, folder in enumerate(chosen, 1):
         tensors, _ = load_state(folder)
-        for name, parameter in parameters.items():
-            parameter.lerp_(
-                tensors[f"model.{name}"], 1 / n
-            )  # the running mean: at n = 1 the first checkpoint replaces what was there
+        for name, parameter in parameters.items():  # the running mean: the first checkpoint replaces what was there
+            parameter.lerp_(tensors[f"model.{name}"], 1 / n)
     save_model(model, model.config, out, tokenizer=Tokenizer.load(run / "model"))
     return chosen

@@ -18,7 +18,7 @@ def test_the_tables_are_those_of_transformers_to_the_bit(theta, kind):
     assert torch.equal(torch.cat([sin_LK, sin_LK], -1), sin_1LH[0])
 
 
-@pytest.mark.parametrize(("factor", "trained"), [(8.0, 1024), (2.0, 4096), (32.0, 128)])
+@pytest.mark.parametrize(("factor", "trained"), [(8.0, 1024), (2.0, 4096), (32.0, 128), (4.0, 8192)])
 @pytest.mark.parametrize("theta", [10_000.0, 160_000.0])
 def test_yarn_s_tables_are_those_of_transformers(factor, trained, theta):
     """Frequencies within an ulp, which position 8,191 makes 5e-4 rad of."""
