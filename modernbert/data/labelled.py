@@ -4,7 +4,9 @@ A set is a record (`Source`): its files, which column is which, and a form, for 
 `train.jsonl` and `dev.jsonl`; data that must not be passed on stays in the folder that it is written to.
 """
 
+import bisect
 import dataclasses
+import itertools
 import json
 import random
 import re
@@ -30,6 +32,8 @@ TEXTS = ("text", "text_a", "text_b", "question", "context")
 """Columns that must say something: a published row where one is blank is left out."""
 
 _WORD = re.compile(r"\w+|[^\w\s]")
+
+_BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+")
 
 
 def as_it_is(row: Cells) -> Cells:
@@ -72,6 +76,38 @@ def candidates_to_choices(row: Cells) -> Cells | None:
     return {"text": row["query"], "choices": choices, "label": label}
 
 
+def with_sentence(row: Cells, *, right: bool) -> Cells | None:
+    """A question about a context, and the sentence that holds its answer, or another without it, which the question decides: as QNLI was
+    made of SQuAD (Wang et al. 2018, arXiv 1804.07461). None where there is no such sentence.
+
+    >>> row = {"question": "Who came?", "context": "Ann came. It rained.", "answers": [{"text": "Ann", "start": 0}]}
+    >>> with_sentence(row, right=True)
+    {'text_a': 'Who came?', 'text_b': 'Ann came.', 'label': 0}
+    >>> with_sentence(row, right=False)
+    {'text_a': 'Who came?', 'text_b': 'It rained.', 'label': 1}
+    """
+    context, answers = row["context"].rstrip(), row["answers"]
+    ends = [match.end() for match in _BETWEEN_SENTENCES.finditer(context)]
+    sentences = [context[start:end].strip() for start, end in itertools.pairwise([0, *ends, len(context)])]
+    if not answers:
+        return None
+    place = bisect.bisect_right(ends, answers[0]["start"])
+    others = [one for number, one in enumerate(sentences) if number != place and answers[0]["text"] not in one]
+    if not right and not others:
+        return None
+    sentence = sentences[place] if right else random.Random(row["question"]).choice(others)
+    return {"text_a": row["question"], "text_b": sentence, "label": 0 if right else 1}
+
+
+def with_degree(row: Cells, *, least: float, most: float) -> Cells:
+    """A row's score in six degrees, 0 to 5, as a class.
+
+    >>> with_degree({"score": 3.9}, least=1, most=5)["label"]
+    4
+    """
+    return {**row, "label": round(5 * (row["score"] - least) / (most - least))}
+
+
 def with_candidates(row: Cells) -> Cells | None:
     """Leaves out a question for which nothing was found."""
     return row if row["candidates"] else None
@@ -97,13 +133,18 @@ class Source:
     contexts: str | None = None
     """Pattern of the files with the contexts that rows name by `context_id`."""
     form: Form = as_it_is
+    parts: tuple["Source", ...] = ()
+    """Further sets, whose training rows come after its own."""
+    unseen: tuple[str, ...] = ()
+    """Patterns of files that are measured afterwards: a training row with a text of theirs, of four words and more, is left out."""
     lookups: int = 6_000
     """Training rows that are made, where there is no file."""
     longest_lookup: int = 138
     """The most pairs of one: 138 are some 8,190 tokens of a vocabulary of 16,384, almost twice what Liu et al. measured with."""
 
     def is_in(self, folder: Path) -> bool:
-        return all(list(folder.glob(pattern)) for pattern in (self.train, self.dev) if pattern)
+        files = (self.train, self.dev, *(part.train for part in self.parts))
+        return all(list(folder.glob(pattern)) for pattern in files if pattern)
 
 
 def write_rows(source: Source, folder: Path, out: Path) -> tuple[Path, Path]:
@@ -127,6 +168,9 @@ def write_rows(source: Source, folder: Path, out: Path) -> tuple[Path, Path]:
             if pattern
             else lookups_of_all_lengths(source.lookups // share, longest=source.longest_lookup, seed=seed)
         )
+        if name == "train":
+            some = itertools.chain(some, *(_rows(part, part.train, folder) for part in source.parts))
+            some = _unseen(some, source, folder)
         with (out / f"{name}.jsonl").open("w") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in some)
     return out / "train.jsonl", out / "dev.jsonl"
@@ -138,17 +182,31 @@ def _rows(source: Source, pattern: str, folder: Path) -> Iterator[Cells]:
     for row in _read(folder, pattern):
         if contexts:
             row["context"] = contexts[row["context_id"]]
-        if any(isinstance(row.get(column), str) and not row[column].strip() for column in TEXTS):
-            blank += 1
-            continue
         formed = source.form(row)
         if formed is None:
+            continue
+        if any(isinstance(formed.get(column), str) and not formed[column].strip() for column in TEXTS):
+            blank += 1
             continue
         if source.classes:
             formed["label"] = source.classes[formed["label"]]
         yield {source.columns.get(name, name): value for name, value in formed.items()}
     if blank:
         tqdm.write(f"{folder / pattern}: {blank:,} rows with an empty text are left out", file=sys.stderr)
+
+
+def _unseen(rows: Iterable[Cells], source: Source, folder: Path) -> Iterator[Cells]:
+    """The rows of which no text is measured afterwards."""
+    measured = {said for pattern in source.unseen for row in _read(folder, pattern) for said in _said(row)}
+    return (row for row in rows if measured.isdisjoint(_said(row)))
+
+
+def _said(row: Cells) -> Iterator[tuple[str, ...]]:
+    """The words of each of a row's texts that has enough of them to be told from others."""
+    for column in TEXTS:
+        words = tuple(re.findall(r"\w+", str(row.get(column, "")).lower()))
+        if len(words) >= 4:
+            yield words
 
 
 def _read(folder: Path, pattern: str) -> Iterator[Cells]:

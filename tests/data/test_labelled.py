@@ -7,7 +7,14 @@ import re
 
 import pytest
 
-from modernbert.data.labelled import Source, candidates_to_choices, records_to_question, spans_to_tags, write_rows
+from modernbert.data.labelled import (
+    Source,
+    candidates_to_choices,
+    records_to_question,
+    spans_to_tags,
+    with_sentence,
+    write_rows,
+)
 from modernbert.data.lookups import DEPTHS, lookups, lookups_of_all_lengths, pairs_of
 from modernbert.data.tables import read_table
 from modernbert.errors import DataError
@@ -47,6 +54,14 @@ def test_rows_with_an_empty_text_are_left_out_and_counted(tmp_path, capsys):
     assert capsys.readouterr().err.endswith("x/train*: 1 rows with an empty text are left out\n")
 
 
+def test_rows_whose_form_has_an_empty_text_are_left_out_too(tmp_path, capsys):
+    put(tmp_path / "x" / "train.jsonl.gz", [{"said": "a"}, {"said": "\n"}])
+    put(tmp_path / "x" / "dev.jsonl.gz", [{"said": "a"}])
+    source = Source(train="x/train*", dev="x/dev*", form=lambda row: {"text": row["said"]})
+    assert read(write_rows(source, tmp_path, tmp_path / "out")[0]) == [{"text": "a"}]
+    assert "1 rows with an empty text are left out" in capsys.readouterr().err
+
+
 def test_questions_get_the_contexts_that_they_name(tmp_path):
     put(tmp_path / "qa" / "contexts.jsonl.gz", [{"context_id": "x", "context": "Paris is far."}])
     for split in ("train", "dev"):
@@ -63,6 +78,37 @@ def test_a_set_is_there_when_all_its_files_are(tmp_path):
         write_rows(source, tmp_path, tmp_path / "out")
     put(tmp_path / "some" / "dev.jsonl.gz", [])
     assert source.is_in(tmp_path)
+
+
+def test_parts_come_after_a_set_s_own_rows_and_what_is_measured_later_is_left_out(tmp_path):
+    put(tmp_path / "a" / "train.jsonl.gz", [{"text_a": "Ants dig in the sand.", "text_b": "They do.", "label": 0}])
+    put(tmp_path / "a" / "dev.jsonl.gz", [{"text_a": "x", "text_b": "y", "label": 1}])
+    pairs = [("Who came in the end?", "No."), ("Short", "A bee, it flies at noon!"), ("Short", "Bees fly.")]
+    put(tmp_path / "b" / "train.jsonl.gz", [{"text_a": one, "text_b": other, "label": 1} for one, other in pairs])
+    measured = [{"text_a": "short", "text_b": "WHO came, in the end"}, {"text_a": "a bee it flies at noon", "text_b": "y"}]
+    put(tmp_path / "c" / "dev.jsonl.gz", measured)
+    part = Source(train="b/train*", dev="", classes=("same", "other"))
+    source = Source(train="a/train*", dev="a/dev*", classes=("yes", "no"), parts=(part,), unseen=("c/dev*",))
+    train, dev = map(read, write_rows(source, tmp_path, tmp_path / "out"))
+    assert [(row["text_b"], row["label"]) for row in train] == [("They do.", "yes"), ("Bees fly.", "other")]
+    assert [row["label"] for row in dev] == ["no"]
+    (tmp_path / "b" / "train.jsonl.gz").unlink()
+    assert not source.is_in(tmp_path)
+
+
+@pytest.mark.parametrize("answer", ["Ann", "The end", "again"])
+def test_a_question_gets_the_sentence_of_its_answer_or_one_without_it(answer):
+    context = "It rained again, Ann said. Nobody heard her.  The end was near! Or was it? \n"
+    row = {"question": "?", "context": context, "answers": [{"text": answer, "start": context.index(answer)}]}
+    right, wrong = (with_sentence(row, right=right) for right in (True, False))
+    assert answer in right["text_b"] and answer not in wrong["text_b"]
+    assert right["text_b"] in context and wrong["text_b"] in context
+    assert (right["label"], wrong["label"]) == (0, 1)
+    assert all(
+        with_sentence({**row, "question": str(n)}, right=False)["text_b"] for n in range(20)
+    )  # blank ends are no sentences
+    assert with_sentence({**row, "answers": []}, right=True) is None
+    assert with_sentence({**row, "context": answer, "answers": [{"text": answer, "start": 0}]}, right=False) is None
 
 
 def test_a_set_without_files_is_made_and_its_dev_rows_are_not_its_training_rows(tmp_path):
