@@ -347,6 +347,21 @@ def test_a_setting_outside_its_limits_is_refused_before_anything_is_written(sett
         eval(settings)
 
 
+@pytest.mark.parametrize("micro_batches", [2, 8])
+def test_a_run_does_not_depend_on_how_its_steps_are_cut(shards, tmp_path, micro_batches):
+    """A step's loss is over all of its labels. The mean of its micro-batches' means is off by 2.6e-3 within eight steps; float32 sums in
+    another order by less than 1e-4."""
+    model = dataclasses.replace(MODEL, attention_dropout=0.0)
+    phases = (Phase(tokens=4_000, length=64, mask_rate=0.15),)
+    curves = []
+    for count in (1, micro_batches):
+        cut = {"micro_batch_tokens": 512 // count, "micro_batches": count, "log_every_steps": 1}
+        pretrain(config(shards, tmp_path / str(count), model=model, phases=phases, save_every_tokens=10**9, **cut))
+        curves.append(read_log(tmp_path / str(count))[0])
+    assert [line["tokens"] for line in curves[0]] == [line["tokens"] for line in curves[1]]
+    assert [line["loss"] for line in curves[1]] == pytest.approx([line["loss"] for line in curves[0]], abs=1e-4)
+
+
 def test_the_gradient_does_not_depend_on_how_the_batch_is_cut():
     """Summed losses over one count of labels: micro-batches add up to the whole batch, within float32 rounding (1e-6 relative)."""
     config = dataclasses.replace(MODEL, attention_dropout=0.0, vocab_size=64, layer_types=())
