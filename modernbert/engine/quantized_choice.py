@@ -1,4 +1,4 @@
-"""Which layers of a model run in int8, as chosen once on this machine: choosing takes a second or more, reading it again a few milliseconds.
+"""Which layers of a model run in int8, as chosen once on this machine: choosing takes a second or more, reading it again milliseconds.
 
     weights, texts, bounds, this code, the chip's levels ─→ ~/.cache/modernbert/int8-HASH.json
 
@@ -40,7 +40,7 @@ def choice_file(encoder: nn.Module, batch: Batch, *decided_by: object) -> Path:
     found = hashlib.sha256(code + repr((torch.__version__, *decided_by, batch.ids_T.tolist())).encode())
     for name, parameter in encoder.named_parameters():
         found.update(name.encode())
-        found.update(parameter.detach().contiguous().flatten().view(torch.uint8).numpy())  # 1.5 GB a second, as it is stored
+        found.update(parameter.detach().contiguous().flatten().view(torch.uint8).numpy().data)  # 1.5 GB a second, as it is stored
     return cache_file().with_name(f"int8-{found.hexdigest()[:16]}.json")
 
 
