@@ -150,13 +150,10 @@ def quantize_model(
             layers = choose_layers(encoder, batch, Int8Linear, bound, near)
             if path:
                 write_choice(path, layers)
-        else:
-            for layer in layers:
-                if layer.int8:
-                    encoder.set_submodule(layer.name, Int8Linear(weights[layer.name]))
-    for layer in layers:
-        if layer.int8:
-            page_out(weights[layer.name])
+        for name in (layer.name for layer in layers if layer.int8):
+            if not isinstance(encoder.get_submodule(name), Int8Linear):  # the choice was kept
+                encoder.set_submodule(name, Int8Linear(weights[name]))
+            page_out(weights[name])
     table_VD = encoder.embeddings.tok_embeddings.weight
     rows: nn.Module = Bf16Embedding(table_VD)
     if isinstance(model, MaskedLM) and model.config.tie_word_embeddings:
