@@ -64,7 +64,7 @@ def load(
     cls, tokenizer = class_of(folder), tokenizer_of(folder)
     if wanted == torch.int8:
         model = load_model(cls, folder)
-        quantize_model(model, sample(tokenizer))
+        quantize_model(model, sample(tokenizer), remember=True)
     elif wanted == torch.float8_e4m3fn:
         model = load_model(cls, folder, device=device, dtype=torch.bfloat16)
         quantize_fp8(model)

@@ -9,7 +9,6 @@ B texts · T tokens · I inputs · O outputs · V vocabulary · D hidden.
 """
 
 import bisect
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch.nn import functional as F
 from modernbert.batch import Batch, pack
 from modernbert.engine.mapped import page_out
 from modernbert.engine.measured import one_thread
+from modernbert.engine.quantized_choice import LayerError, choice_file, read_choice, write_choice
 from modernbert.kernels import native
 from modernbert.kernels.linear_int8 import linear_int8, pack_weight, quantize_rows, weight_levels
 from modernbert.model.attention import Attention
@@ -54,20 +54,6 @@ SAMPLE = (
     "interest rates rose again on Thursday",
 )
 """What the layers are tried on: prose, code, numbers, capitals, other scripts, and short texts of rare words, whose vectors err most."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LayerError:
-    """How a Linear layer takes int8."""
-
-    name: str
-    """As `layers.3.mlp.Wo`."""
-    error: float
-    """How far it alone, in int8, moves the mean of a text in the hidden state behind its attention or MLP, as a share of how far tokens lie
-    from each other there (root mean squares). Not the tokens but their mean, since what differs from token to token cancels out in a
-    vector, and what rounded weights do does not; and nothing that all tokens share, as outlier channels make, hides an error."""
-    int8: bool
-    """Whether it runs in int8."""
 
 
 class Int8Linear(nn.Module):
@@ -138,7 +124,9 @@ def sample(tokenizer: Tokenizer) -> Batch:
     return pack(tokenizer.encode(list(SAMPLE)))
 
 
-def quantize_model(model: nn.Module, batch: Batch, bound: float = BOUND, near: float = NEAR) -> list[LayerError]:
+def quantize_model(
+    model: nn.Module, batch: Batch, bound: float = BOUND, near: float = NEAR, *, remember: bool = False
+) -> list[LayerError]:
     """Makes a model int8 in place, but for layers that would cost too much; everything else becomes float32.
 
     Args:
@@ -146,6 +134,7 @@ def quantize_model(model: nn.Module, batch: Batch, bound: float = BOUND, near: f
             than one layer of them as float32.
         batch: texts that the layers are tried on.
         bound, near: as for `choose_layers`.
+        remember: take what was chosen before for the same weights on this machine, else keep it (`engine.quantized_choice`).
 
     Returns:
         Each Linear of the encoder with its error, in their order.
@@ -154,11 +143,17 @@ def quantize_model(model: nn.Module, batch: Batch, bound: float = BOUND, near: f
     assert isinstance(encoder, Encoder)
     encoder.compute_dtype = torch.float32
     weights = {name: module.weight for name, module in encoder.named_modules() if isinstance(module, nn.Linear)}
+    path = choice_file(encoder, batch, bound, near, weight_levels(), sorted(map(str, native.kinds()))) if remember else None
+    layers = read_choice(path, list(weights)) if path else None
     with one_thread():
-        layers = choose_layers(encoder, batch, Int8Linear, bound, near)
-    for layer in layers:
-        if layer.int8:
-            page_out(weights[layer.name])
+        if layers is None:
+            layers = choose_layers(encoder, batch, Int8Linear, bound, near)
+            if path:
+                write_choice(path, layers)
+        for name in (layer.name for layer in layers if layer.int8):
+            if not isinstance(encoder.get_submodule(name), Int8Linear):  # the choice was kept
+                encoder.set_submodule(name, Int8Linear(weights[name]))
+            page_out(weights[name])
     table_VD = encoder.embeddings.tok_embeddings.weight
     rows: nn.Module = Bf16Embedding(table_VD)
     if isinstance(model, MaskedLM) and model.config.tie_word_embeddings:

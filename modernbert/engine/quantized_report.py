@@ -18,7 +18,8 @@ from modernbert.batch import Batch, pack
 from modernbert.checkpoint.folder import class_of, load_model
 from modernbert.checkpoint.names import resolve
 from modernbert.engine.engine import tokenizer_of
-from modernbert.engine.quantized import Int8Linear, LayerError, quantize_model, sample, try_layers
+from modernbert.engine.quantized import Int8Linear, quantize_model, sample, try_layers
+from modernbert.engine.quantized_choice import LayerError
 from modernbert.engine.runner import Runner
 from modernbert.errors import HardwareError, TextError
 from modernbert.kernels.linear_int8 import weight_levels

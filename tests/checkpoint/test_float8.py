@@ -8,6 +8,7 @@ import transformers
 from safetensors.torch import load_file
 
 from modernbert.batch import pack
+from modernbert.checkpoint.float8 import from_float8
 from modernbert.checkpoint.folder import load_model, save_model
 from modernbert.config import ModelConfig
 from modernbert.model.heads import MaskedLM, SequenceClassifier
@@ -48,6 +49,12 @@ def test_matrices_take_a_byte_and_come_back_within_a_sixteenth(folder):
     for (name, wanted), (_, got) in zip(new(MaskedLM).named_parameters(), model.named_parameters(), strict=True):
         assert got.dtype == torch.float32, name
         torch.testing.assert_close(got, wanted, rtol=2**-4 if wanted.ndim == 2 else 0, atol=2**-10 if wanted.ndim == 2 else 0)
+
+
+def test_each_byte_becomes_the_number_that_pytorch_makes_of_it():
+    stored = torch.arange(256, dtype=torch.uint8).repeat(3).view(torch.float8_e4m3fn).view(3, 256)
+    torch.testing.assert_close(from_float8({"x": stored.T})["x"], stored.float().T, rtol=0, atol=0, equal_nan=True)
+    assert from_float8({"x": stored})["x"].shape == (3, 256)
 
 
 def test_transformers_reads_the_same_weights(folder):

@@ -9,7 +9,7 @@ from modernbert.checkpoint.folder import load_model, save_model
 from modernbert.checkpoint.names import EMBEDDER, resolve
 from modernbert.config import ModelConfig
 from modernbert.engine import engine as engine_module
-from modernbert.engine import measured
+from modernbert.engine import measured, quantized
 from modernbert.engine.engine import load
 from modernbert.engine.quantized import BOUND, Bf16Embedding, Int8Embedding, Int8Linear, quantize_model, sample
 from modernbert.errors import ConfigError, HardwareError
@@ -278,3 +278,31 @@ def test_the_gain_is_measured_with_one_thread_and_leaves_the_threads_alone(monke
     assert torch.get_num_threads() == threads
     monkeypatch.setattr(measured, "weight_levels", lambda: None)
     assert measured.int8_gain() == 0
+
+
+def test_a_choice_of_layers_is_kept_for_the_same_weights_and_texts(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    outlying = with_outliers(random_model(), 300)
+    first = quantize_model(with_outliers(random_model(), 300), TRIED, remember=True)
+    assert {layer.int8 for layer in first} == {True, False}
+    (kept,) = tmp_path.glob("modernbert/int8-*.json")
+
+    def refuses(*_):
+        raise AssertionError("chosen again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(quantized, "choose_layers", refuses)
+        assert quantize_model(outlying, TRIED, remember=True) == first
+        for other in (
+            lambda: quantize_model(random_model(), TRIED, remember=True),
+            lambda: quantize_model(with_outliers(random_model(), 300), READ, remember=True),
+            lambda: quantize_model(with_outliers(random_model(), 300), TRIED, near=0.5, remember=True),
+        ):
+            with pytest.raises(AssertionError, match="chosen again"):
+                other()
+    wanted = with_outliers(random_model(), 300)
+    quantize_model(wanted, TRIED)
+    assert torch.equal(outlying.model(READ), wanted.model(READ))
+    kept.write_text("[{")
+    assert quantize_model(with_outliers(random_model(), 300), TRIED, remember=True) == first
+    assert kept.read_text() != "[{"
