@@ -17,7 +17,7 @@ from modernbert.checkpoint.folder import ARCHITECTURES
 from modernbert.config import Pooling
 from modernbert.engine.batching import BATCH_TOKENS, CPU_TOKENS, GPU_TOKENS, each_group, grouped_as_they_come
 from modernbert.engine.stream import FILLING, Stream, shape_of
-from modernbert.errors import CheckpointError
+from modernbert.errors import CheckpointError, ConfigError
 from modernbert.kernels.attention import SHORT
 from modernbert.kernels.attention_flash import flash_runs_on
 from modernbert.model.encoder import Encoder
@@ -116,7 +116,13 @@ class Runner:
 
     def budget(self, batch_tokens: int | None) -> int:
         """Tokens of a batch: what is asked for, or what this device is fast with; at most `CPU_TOKENS` on a CPU, and all of one number
-        where results must not depend on it."""
+        where results must not depend on it.
+
+        Raises:
+            ConfigError: less than one token is asked for.
+        """
+        if batch_tokens is not None and batch_tokens < 1:
+            raise ConfigError(f"batch_tokens={batch_tokens}: wanted 1 or more, or None for what this device is fast with")
         if self.stream.fixed is not None:
             return self.stream.fixed[0] - 1
         wanted = self._tokens if batch_tokens is None else batch_tokens

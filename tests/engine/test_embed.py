@@ -132,6 +132,7 @@ def test_late_interaction_gives_a_unit_vector_for_each_token(head_folder):
         ({"prompt_name": "query", "prompt": "a"}, r"^prompt and prompt_name are both given; give one of them$"),
         ({"truncate_dim": 33}, r"^truncate_dim=33: wanted 1 to 32, the width of the model's vectors$"),
         ({"truncate_dim": 0}, r"^truncate_dim=0: wanted 1 to 32"),
+        ({"batch_tokens": 0}, r"^batch_tokens=0: wanted 1 or more, or None for what this device is fast with$"),
         ({"precision": "int8"}, r"^precision='int8' measures each dimension's range over the texts, and there is one; embed"),
     ],
 )
