@@ -101,8 +101,9 @@ same file, so that the model runs without torch where onnxruntime is installed.
 
 ## Text
 
-{documents:,} documents, {text_tokens:,} tokens. The tokenizer learned its {vocabulary:,} tokens on the same text. Nothing in it was written
-for the tests below, and documents that are measured there were held out.
+{documents:,} documents, {text_tokens:,} tokens. The tokenizer learned its {vocabulary:,} tokens on the same text, but for task-texts.
+Nothing in it was written for the tests below, and documents that are measured there were held out; task-texts are what fine-tuning reads
+as well.
 
 | source | documents | tokens | licence |
 |---|---:|---:|---|
@@ -197,10 +198,11 @@ def cloze_table(found: dict[str, Any]) -> str:
 
 
 def finetuned(run: Path, name: str) -> str:
-    """The table of fine-tuned models with what there is beside them; nothing where nothing was fine-tuned."""
-    suite = run / "finetuned" / "suite.json"
+    """The table of fine-tuned models with what there is beside them, and the remark; nothing where nothing was fine-tuned."""
+    suite, remark = run / "finetuned" / "suite.json", run / "finetuned.md"
+    said = f"\n{remark.read_text().strip()}\n" if remark.exists() else ""
     if not suite.exists():
-        return ""
+        return said
     others = {"random weights": _suite(run / "random" / "suite.json"), "all-MiniLM-L6-v2": _peer(run / "peer" / "peer.json")}
     others = {column: scores for column, scores in others.items() if scores}
     header = ["set", "figure", name, "a plain method", *others]
@@ -210,8 +212,6 @@ def finetuned(run: Path, name: str) -> str:
         beside = [_percent(scores.get(one.name, ())) for scores in others.values()]
         lines.append([one.name, one.metric, _percent(one.scores), plain, *beside])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    remark = run / "finetuned.md"
-    said = f"\n{remark.read_text().strip()}\n" if remark.exists() else ""
     return f"""
 Fine-tuned, dev rows, percent, mean ± standard deviation over seeds (`modernbert bench finetune {name} --size tiny`); dev chose the epoch,
 so the figures flatter:
