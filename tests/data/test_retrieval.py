@@ -133,7 +133,8 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path, harm, message):
 
 def test_an_unknown_column_is_named(tmp_path):
     write_lines(tmp_path / "pairs.jsonl", [{"question": "a", "code": "b"}])
-    with pytest.raises(DataError, match=r"line 1: no text in column 'query'; there are question, code; name the column"):
+    message = r"line 1: no text in column 'query'; there are question, code; name the right one as query or document$"
+    with pytest.raises(DataError, match=message):
         read_retrieval(RetrievalSource(path=str(tmp_path / "pairs.jsonl")))
 
 
