@@ -33,6 +33,9 @@ TEXTS = ("text", "text_a", "text_b", "question", "context")
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
+DISTINCT = 4
+"""Words from which on two texts that have them in common are taken for one."""
+
 _BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -136,7 +139,7 @@ class Source:
     parts: tuple["Source", ...] = ()
     """Further sets, whose training rows come after its own."""
     unseen: tuple[str, ...] = ()
-    """Patterns of files that are measured afterwards: a training row with a text of theirs, of four words and more, is left out."""
+    """Patterns of files that are measured afterwards: a training row with a text of theirs, of `DISTINCT` words and more, is left out."""
     lookups: int = 6_000
     """Training rows that are made, where there is no file."""
     longest_lookup: int = 138
@@ -203,10 +206,17 @@ def _unseen(rows: Iterable[Cells], source: Source, folder: Path) -> Iterator[Cel
 
 def _said(row: Cells) -> Iterator[tuple[str, ...]]:
     """The words of each of a row's texts that has enough of them to be told from others."""
-    for column in TEXTS:
-        words = tuple(re.findall(r"\w+", str(row.get(column, "")).lower()))
-        if len(words) >= 4:
-            yield words
+    found = (words_of(str(row.get(column, ""))) for column in TEXTS)
+    return (words for words in found if len(words) >= DISTINCT)
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """A text's words, punctuation and case aside: texts with the same ones are taken for one.
+
+    >>> words_of("It's late, Ann!")
+    ('it', 's', 'late', 'ann')
+    """
+    return tuple(re.findall(r"\w+", text.lower()))
 
 
 def _read(folder: Path, pattern: str) -> Iterator[Cells]:
