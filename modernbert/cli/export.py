@@ -46,3 +46,5 @@ def export(model: str, out: str, embedding: bool, page: bool, vectors: str | Non
     for one in found:
         allowed = "–" if one.allowed is None else f"{one.allowed:.0e}"
         click.echo(f"{one.file:<{width}}  {one.megabytes:8.1f}  {one.difference:10.1e}  {allowed:>8}  {one.cosine:8.5f}")
+    if page and {one.file.split("/")[0] for one in found} == {"vectors"}:
+        click.echo("The page only searches with this model: masks and classes are what it knows of heads.")

@@ -3,6 +3,7 @@
 index.html  app.js  style.css          the page
 page.json                              which models there are, in which forms
 words/                                 the masked language model, for filling masks; where the folder has one
+labels/                                the classifier of texts; where the folder has one
 vectors/                               its encoder, or another model, for embedding and search
 package.json                           what `npm install` puts beside it: transformers.js and its WebAssembly
 """
@@ -17,16 +18,19 @@ from modernbert.checkpoint.atomic import staged
 from modernbert.checkpoint.folder import class_of
 from modernbert.checkpoint.modules import Modules, read_modules
 from modernbert.checkpoint.names import resolve
-from modernbert.checkpoint.settings import read_pooling
+from modernbert.checkpoint.settings import read_config, read_pooling
 from modernbert.checkpoint.weights import write_json
 from modernbert.errors import CheckpointError
 from modernbert.export.check import Agreement
 from modernbert.export.folder import export
-from modernbert.model.heads import LateInteraction, MaskedLM
+from modernbert.model.heads import LateInteraction, MaskedLM, SequenceClassifier
 
 STATIC = ("index.html", "app.js", "style.css", "package.json")
 DTYPES = {"fp32": "fp32", "fp16": "fp16", "int8": "q8", "q4": "q4", "q4f16": "q4f16"}
 """What transformers.js calls our forms."""
+
+SECTIONS = {MaskedLM: "words", SequenceClassifier: "labels"}
+"""What the page does with a head beside searching, which it does with any encoder."""
 
 
 def export_page(
@@ -39,7 +43,8 @@ def export_page(
     """Writes the page and its models; `npm install` in the folder, and any server of static files, do the rest.
 
     Args:
-        name_or_folder: what `checkpoint.names.resolve` understands; None is our own model.
+        name_or_folder: what `checkpoint.names.resolve` understands; None is our own model. The page fills masks with a masked language
+            model and names the classes of a classifier; with any other head, and with one that gives a number, it only searches.
         out: the folder, made if need be; other files in it stay.
         vectors: the model that embeds and searches, named likewise; None is the same one.
         forms: names in `graph.FORMS`; the page begins with the first.
@@ -53,12 +58,15 @@ def export_page(
     """
     folder, out = resolve(name_or_folder), Path(out)
     searching = folder if vectors is None else resolve(vectors)
+    head = class_of(folder)
     modules = read_modules(searching) or Modules(pooling=read_pooling(searching))
     if class_of(searching) is LateInteraction or modules.dense:
         raise CheckpointError(
             f"{searching}: the page searches by one pooled vector a text, without a projection; export another model"
         )
-    sections = {"words": folder, "vectors": searching} if class_of(folder) is MaskedLM else {"vectors": searching}
+    sections = {"vectors": searching}
+    if head in SECTIONS and not (head is SequenceClassifier and read_config(folder).num_labels == 1):  # one number is no class
+        sections = {SECTIONS[head]: folder, **sections}
     found = []
     for section, source in sections.items():
         for one in export(source, out / section, embedding=section == "vectors", forms=forms):

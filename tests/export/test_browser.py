@@ -11,9 +11,11 @@ import urllib.parse
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import modernbert
 from modernbert.checkpoint.names import EMBEDDER
+from modernbert.cli import main
 from modernbert.errors import CheckpointError
 from modernbert.export.browser import export_page
 
@@ -108,6 +110,27 @@ def test_the_packaged_models_fill_a_mask_and_find_a_text_in_8_bits(tmp_path):
 
 
 @needs_browser
+def test_a_classifiers_page_names_the_classes_that_the_engine_does(model_folder, tmp_path, site):
+    """float32 both; shown scores have three decimals."""
+    folder = model_folder("sequence")
+    export_page(folder, tmp_path, forms=("fp32",))
+    (tmp_path / "node_modules").symlink_to(site / "node_modules")
+    expected = modernbert.load(folder).classify(LONG, top_k=None)
+    with opened(tmp_path) as page:
+        assert page.locator("#words").is_hidden()
+        assert page.locator("#classes li").count() == 3
+        page.fill("#labelled", LONG)
+        page.click("#classify button")
+        page.wait_for_function("document.body.dataset.state != 'working'")
+        assert settled(page).endswith("ms"), page.inner_text("#status")
+        assert page.locator("#classes li").evaluate_all("lines => lines.map(line => line.firstChild.textContent)") == [
+            one["label"] for one in expected
+        ]
+        scores = [float(score) for score in page.locator("#classes span").all_inner_texts()]
+    assert scores == pytest.approx([one["score"] for one in expected], abs=6e-4)
+
+
+@needs_browser
 def test_the_page_fills_a_mask_when_it_opens_and_again_when_asked(page, tiny_folder):
     """Shown scores have three decimals; the order of equal ones is left open by comparing scores."""
     expected = modernbert.load(tiny_folder)
@@ -176,6 +199,16 @@ def test_the_page_says_which_models_lie_beside_it(tiny_folder, tmp_path):
     assert [one.file for one in found] == ["words/model_quantized.onnx", "vectors/model_quantized.onnx"]
     assert json.loads((tmp_path / "page.json").read_text())["models"] == {"words": ["q8"], "vectors": ["q8"]}
     assert {"index.html", "app.js", "style.css", "package.json"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize(("head", "sections"), [("sequence", ["labels", "vectors"]), ("token", ["vectors"])])
+def test_a_page_has_a_part_for_the_heads_that_it_knows_and_the_command_says_where_it_only_searches(
+    model_folder, tmp_path, head, sections
+):
+    said = CliRunner().invoke(main, ["export", str(model_folder(head)), str(tmp_path), "--page", "--form", "fp32"])
+    assert said.exit_code == 0, said.output
+    assert list(json.loads((tmp_path / "page.json").read_text())["models"]) == sections
+    assert ("only searches" in said.output) == (sections == ["vectors"])
 
 
 def test_a_model_whose_vectors_the_page_cannot_compare_is_refused(tmp_path, tiny_folder, monkeypatch):

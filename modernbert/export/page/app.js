@@ -1,5 +1,5 @@
-// Fills masks, embeds and searches with the models beside this page: words/ (masked LM) and vectors/ (encoder), as `modernbert export
-// --page` wrote them. transformers.js and its WebAssembly come from node_modules beside it; nothing is fetched from anywhere else.
+// Fills masks, names classes, embeds and searches with the models beside this page: words/ (masked LM), labels/ (classifier) and
+// vectors/ (encoder), as `modernbert export --page` wrote them. transformers.js and its WebAssembly come from node_modules beside it; nothing is fetched from anywhere else.
 
 import { env, pipeline } from "./node_modules/@huggingface/transformers/dist/transformers.min.js";
 
@@ -10,7 +10,7 @@ env.useBrowserCache = false;
 env.backends.onnx.wasm.wasmPaths = new URL("node_modules/onnxruntime-web/dist/", location.href).href;
 
 const NAMES = { fp32: "32 bits", fp16: "16 bits", q8: "8 bits", q4: "4 bits", q4f16: "4 bits, 16 between" };
-const TASKS = { words: "fill-mask", vectors: "feature-extraction" };
+const TASKS = { words: "fill-mask", labels: "text-classification", vectors: "feature-extraction" };
 
 const element = (id) => document.getElementById(id);
 const { models, pooling, prompts } = await (await fetch("page.json")).json(); // { words: ["fp32", "q8", …], vectors: […] }
@@ -31,6 +31,12 @@ function model(section) {
 export async function fillMask(text, topK = 5) {
   const fill = await model("words");
   return fill(text, { top_k: topK });
+}
+
+/** The classes of a text, likeliest first: [{ label, score }]. */
+export async function classify(text) {
+  const name = await model("labels");
+  return name(text, { top_k: null });
 }
 
 /** One vector of length 1 a text: [[…], …]. */
@@ -87,24 +93,31 @@ const fill = () =>
     show(element("found"), found.map(({ token_str, score }) => ({ text: token_str.trim() || JSON.stringify(token_str), score })));
   });
 
+const label = () =>
+  run(async () => {
+    const found = await classify(element("labelled").value);
+    show(element("classes"), found.map(({ label, score }) => ({ text: label, score })));
+  });
+
 const rank = () =>
   run(async () => {
     const texts = element("texts").value.split("\n").filter((line) => line.trim());
     show(element("ranked"), await search(element("query").value, texts));
   });
 
-const actions = { fill: ["words", fill], search: ["vectors", rank] };
+const actions = { fill: ["words", fill], classify: ["labels", label], search: ["vectors", rank] };
+const shown = Object.entries(actions).filter(([, [section]]) => section in models);
+const [[, [, first]]] = shown;
 const forms = new Set(Object.values(models).flat());
 element("dtype").replaceChildren(...[...forms].map((form) => new Option(NAMES[form], form)));
 if (!navigator.gpu) element("device").querySelector('[value="webgpu"]').disabled = true;
 
-for (const [form, [section, action]] of Object.entries(actions)) {
-  if (!(section in models)) continue;
+for (const [form, [section, action]] of shown) {
   element(section).hidden = false;
   element(form).addEventListener("submit", (event) => {
     event.preventDefault();
     action();
   });
 }
-for (const id of ["dtype", "device"]) element(id).addEventListener("change", () => ("words" in models ? fill() : rank()));
-await ("words" in models ? fill() : rank());
+for (const id of ["dtype", "device"]) element(id).addEventListener("change", first);
+await first();
