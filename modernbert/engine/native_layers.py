@@ -62,30 +62,35 @@ class NativeLayer(EncoderLayer):
         if torch.is_grad_enabled() or backend is not None or x_TD.dtype != torch.float32:
             return super().forward(x_TD, batch, rotary, backend)
         tokens, width = x_TD.shape
-        qkv_TE = torch.empty((tokens, 3 * width), dtype=self._real)
+        qkv_TE = native.kept((tokens, 3 * width), self._real, "qkv")
         self._each_piece(tokens, lambda piece: self._before(x_TD[piece], qkv_TE[piece]))
         cos_LK, sin_LK = rotary[self.attn.rope]
         qkv_T3NH = qkv_TE.view(tokens, 3, -1, self.attn.head_dim)
-        o_TD = native.attention(qkv_T3NH, cos_LK, sin_LK, batch.cu_seqlens, self.attn.window).view(tokens, width)
+        o_TNH = native.attention(qkv_T3NH, cos_LK, sin_LK, batch.cu_seqlens, self.attn.window, partial(native.kept, name="o"))
+        o_TD = o_TNH.view(tokens, width)
         self._each_piece(tokens, lambda piece: self._after(o_TD[piece], x_TD[piece]))
         return x_TD
 
     def _before(self, x_TD: Tensor, qkv_TE: Tensor) -> None:
         weight = self._weights["attn.Wqkv"]
-        native.product(native.rows(x_TD, weight.dtype, *self._norms["attn"]), weight, qkv_TE)
+        native.product(_rows(x_TD, weight, *self._norms["attn"]), weight, qkv_TE)
 
     def _after(self, o_TD: Tensor, x_TD: Tensor) -> None:
         """Everything behind attention, added to `x_TD`."""
         out, inner, outer = (self._weights[name] for name in ("attn.Wo", "mlp.Wi", "mlp.Wo"))
-        native.add_product(native.rows(o_TD, out.dtype), out, x_TD)
-        h_TI = torch.empty((len(x_TD), outer.inputs), dtype=self._real)
-        native.geglu_product(native.rows(x_TD, inner.dtype, *self._norms["mlp"]), inner, h_TI)
-        native.add_product(native.rows(h_TI, outer.dtype), outer, x_TD)
+        native.add_product(_rows(o_TD, out), out, x_TD)
+        h_TI = native.kept((len(x_TD), outer.inputs), self._real, "h")
+        native.geglu_product(_rows(x_TD, inner, *self._norms["mlp"]), inner, h_TI)
+        native.add_product(_rows(h_TI, outer), outer, x_TD)
 
     def _each_piece(self, tokens: int, compute: Callable[[slice], None]) -> None:
         threads = torch.get_num_threads()
         size = min(PIECE, max(native.ALONE, -(-tokens // threads)))
         native.in_threads([partial(compute, slice(a, min(a + size, tokens))) for a in range(0, tokens, size)])
+
+
+def _rows(x_TI: Tensor, weight: native.Packed, norm_I: Tensor | None = None, eps: float = 0.0) -> native.Rows:
+    return native.rows(x_TI, weight.dtype, norm_I, eps, partial(native.kept, name="rows"))
 
 
 def _linears(layer: EncoderLayer) -> dict[str, nn.Module]:

@@ -13,10 +13,12 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import math
 import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -115,7 +117,13 @@ def pack(weight_OI: Float[Tensor, "O I"] | Int[Tensor, "O I"], scale_O: Float[Te
     return Packed(words=words, dtype=weight_OI.dtype, **shape, tiled=tiled, scale_O=scale_O, start_O=start_O)
 
 
-def rows(x_TI: Float[Tensor, "T I"], dtype: torch.dtype, weight_I: Float[Tensor, "I"] | None = None, eps: float = 0.0) -> Rows:
+def rows(
+    x_TI: Float[Tensor, "T I"],
+    dtype: torch.dtype,
+    weight_I: Float[Tensor, "I"] | None = None,
+    eps: float = 0.0,
+    empty: Callable[..., Tensor] = torch.empty,
+) -> Rows:
     """Tokens as a product of this dtype reads them, behind a LayerNorm without bias where there is a weight.
 
     Args:
@@ -123,12 +131,13 @@ def rows(x_TI: Float[Tensor, "T I"], dtype: torch.dtype, weight_I: Float[Tensor,
         dtype: of the product.
         weight_I: of the norm, float32.
         eps: of the norm.
+        empty: gives the memory for them: `torch.empty`, or `kept`.
     """
     assert x_TI.is_contiguous()
     assert x_TI.dtype in (torch.float32, torch.bfloat16)
     if weight_I is None and x_TI.dtype == dtype:
         return Rows(x_TI=x_TI)
-    y_TI = torch.empty(x_TI.shape, dtype=torch.uint8 if dtype == torch.int8 else dtype)
+    y_TI = empty(x_TI.shape, dtype=torch.uint8 if dtype == torch.int8 else dtype)
     scale_T = torch.empty(len(x_TI)) if dtype == torch.int8 else None
     is_float = int(x_TI.dtype == torch.float32)
     tokens, width = x_TI.shape
@@ -158,14 +167,16 @@ def attention(
     sin_LK: Float[Tensor, "L 32"],
     cu_seqlens: Int[Tensor, "B_plus_1"],
     window: int | None,
+    empty: Callable[..., Tensor] = torch.empty,
 ) -> Float[Tensor, "T N 64"]:
-    """As `kernels.attention.attention`, in float32 or bfloat16; positions are counted from each row's begin. Threads share the heads."""
+    """As `kernels.attention.attention`, in float32 or bfloat16; positions are counted from each row's begin. Threads share the heads.
+    `empty` as for `rows`."""
     assert qkv_T3NH.is_contiguous()
     assert cos_LK.is_contiguous()
     assert sin_LK.is_contiguous()
     assert cu_seqlens.dtype == torch.int32
     tokens, _, heads, _ = qkv_T3NH.shape
-    o_TNH = torch.empty((tokens, heads, HEAD), dtype=qkv_T3NH.dtype)
+    o_TNH = empty((tokens, heads, HEAD), dtype=qkv_T3NH.dtype)
     shared = (_VALUES_PER_WORD[qkv_T3NH.dtype], qkv_T3NH, cos_LK, sin_LK, cu_seqlens, o_TNH)
     numbers = (len(cu_seqlens) - 1, heads, -1 if window is None else window)
     parts = min(torch.get_num_threads(), heads) if tokens > ALONE else 1
@@ -176,6 +187,27 @@ def attention(
 
 ALONE = 64
 """Tokens up to which one thread does all: others would take longer to wake than to help."""
+
+
+class _Kept(threading.local):
+    """See `kept`."""
+
+    def __init__(self) -> None:
+        self.memory: dict[str, Tensor] = {}
+
+
+_kept = _Kept()
+
+
+def kept(shape: Sequence[int], dtype: torch.dtype, name: str) -> Tensor:
+    """As `torch.empty`, in memory that this thread keeps under a name for its next call, which overwrites it.
+
+    Memory that is new in every layer costs up to a tenth of the time, as the system must clear its pages.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if name not in _kept.memory or _kept.memory[name].numel() < size:
+        _kept.memory[name] = torch.empty(size, dtype=torch.uint8)
+    return _kept.memory[name][:size].view(dtype).view(shape)
 
 
 def in_threads(tasks: Sequence[Callable[[], object]]) -> None:
