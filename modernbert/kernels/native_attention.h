@@ -68,40 +68,87 @@ struct State {
     float o[R][HEAD], most[R], total[R];
 };
 
-// A tile of queries meets keys [first, first + 16 blocks) of its row; query r sees those in [from[r], to[r]).
-template <class Kind, int R = Kind::QUERIES>
-inline void meet(State<R>& s, const int32_t* q, const int32_t* keys, const int32_t* values, int first, int blocks, const int* from, const int* to) {
-    constexpr int W = HEAD / Kind::PER_WORD;
-    alignas(64) float s_buffer[R * CHUNK];  // scores, and then weights in their place
-    Meeting<Kind>::score(q, keys + (int64_t)first * W, blocks, s_buffer);
+// Keys [first, first + 16 blocks) of a row, and those of them that each of R queries sees: query r those in [from[r], to[r]).
+struct Chunk {
+    int first, blocks;
+    const int *from, *to;
+};
+
+// What a query sees of a chunk: vectors [low, high) of its scores, of which the first and the last may lie across an edge; none where low is high.
+struct Seen {
+    int low, high, begin, end;
+    Seen(const Chunk& c, int r) {
+        begin = c.from[r] > c.first ? c.from[r] - c.first : 0;
+        end = c.to[r] - c.first < 16 * c.blocks ? c.to[r] - c.first : 16 * c.blocks;
+        low = end > begin ? begin / 16 : 0;
+        high = end > begin ? (end + 15) / 16 : 0;
+    }
+    bool whole(int j) const { return 16 * j >= begin && 16 * j + 16 <= end; }
+    Mask of(int j) const { return below(add_words(lanes(), all_words(16 * j - begin)), all_words(end - begin)); }
+};
+
+// Weights in the place of their scores, 2^(score − most), in one pass: → whether they may stay. `most` is at first 0, and most rows never need another.
+template <class Kind, int R>
+inline bool weigh(State<R>& s, float* scores, const Chunk& chunk) {
+    bool stay = true;
+    float totals[R];
     for (int r = 0; r < R; r++) {
-        const float* row = s_buffer + r * CHUNK;
+        const Seen seen(chunk, r);
+        const float* row = scores + r * CHUNK;
         typename Kind::Real* weights = (typename Kind::Real*)row;
-        const int begin = from[r] > first ? from[r] - first : 0, end = to[r] - first;  // of the keys that it sees; none where end ≤ begin
-        const int low = begin / 16, high = end < 16 * blocks ? (end + 15) / 16 : blocks;
-        const Words past = add_words(lanes(), all_words(-begin)), span = all_words(end > begin ? end - begin : 0);
-        auto seen = [&](int j) { return below(add_words(past, all_words(16 * j)), span); };
-        V most = all(-1e30f);
-        for (int j = low; j < high; j++) most = larger(most, where(seen(j), load16(row + 16 * j), most));
-        const float now = fmaxf(s.most[r], largest_of(most));
+        const V most = all(s.most[r]);
         V total = all(0);
-        for (int j = 0; j < low && j < blocks; j++) store16(weights + 16 * j, all(0));
+        auto edge = [&](int j) {
+            const V weight = where(seen.of(j), exp2_16<Kind::DEGREE>(load16(row + 16 * j) - most), all(0));
+            total = total + weight;
+            store16(weights + 16 * j, weight);
+        };
+        const int low = seen.low + (seen.low < seen.high && !seen.whole(seen.low)), high = seen.high - (low < seen.high && !seen.whole(seen.high - 1));
+        for (int j = 0; j < seen.low; j++) store16(weights + 16 * j, all(0));
+        if (low > seen.low) edge(seen.low);
         for (int j = low; j < high; j++) {
-            const V weight = where(seen(j), exp2_16<Kind::DEGREE>(load16(row + 16 * j) - all(now)), all(0));
+            const V weight = exp2_16<Kind::DEGREE>(load16(row + 16 * j) - most);
             total = total + weight;
             store16(weights + 16 * j, weight);
         }
-        for (int j = high > 0 ? high : 0; j < blocks; j++) store16(weights + 16 * j, all(0));
+        if (high < seen.high) edge(high);
+        for (int j = seen.high; j < chunk.blocks; j++) store16(weights + 16 * j, all(0));
+        totals[r] = sum_of(total);
+        stay &= seen.low == seen.high || (totals[r] < 1e18f && (s.total[r] > 0 || totals[r] > 1e-5f));  // far from what float32 holds
+    }
+    for (int r = 0; r < R && stay; r++) s.total[r] += totals[r];
+    return stay;
+}
+
+// Makes `most` the greatest score that each query has seen, this chunk's among them; what was summed shrinks.
+template <int R>
+inline void raise(State<R>& s, const float* scores, const Chunk& chunk) {
+    for (int r = 0; r < R; r++) {
+        const Seen seen(chunk, r);
+        V most = all(s.total[r] > 0 ? s.most[r] : -1e30f);
+        for (int j = seen.low; j < seen.high; j++) most = larger(most, where(seen.of(j), load16(scores + r * CHUNK + 16 * j), most));
+        if (seen.low == seen.high) continue;
+        const float now = largest_of(most), shrink = exp2f(fmaxf(s.most[r] - now, -126.f));
         if (s.total[r] > 0 && now > s.most[r]) {
-            const float shrink = exp2f(fmaxf(s.most[r] - now, -126.f));
             s.total[r] *= shrink;
             for (int i = 0; i < HEAD; i += 16) store16(s.o[r] + i, load16(s.o[r] + i) * all(shrink));
         }
-        s.total[r] += sum_of(total);
         s.most[r] = now;
     }
-    Meeting<Kind>::add(
-        s.o, (const int32_t*)s_buffer, values + (int64_t)first / Kind::PER_WORD * PANEL, 16 * blocks / Kind::PER_WORD);
+}
+
+// A tile of queries meets a chunk.
+template <class Kind, int R = Kind::QUERIES>
+inline void meet(State<R>& s, const int32_t* q, const int32_t* keys, const int32_t* values, const Chunk& chunk) {
+    constexpr int W = HEAD / Kind::PER_WORD;
+    alignas(64) float scores[R * CHUNK];  // and then weights in their place
+    Meeting<Kind>::score(q, keys + (int64_t)chunk.first * W, chunk.blocks, scores);
+    if (!weigh<Kind>(s, scores, chunk)) {
+        Meeting<Kind>::score(q, keys + (int64_t)chunk.first * W, chunk.blocks, scores);
+        raise(s, scores, chunk);
+        weigh<Kind>(s, scores, chunk);
+    }
+    Meeting<Kind>::add(s.o, (const int32_t*)scores, values + (int64_t)chunk.first / Kind::PER_WORD * PANEL, 16 * chunk.blocks / Kind::PER_WORD);
 }
 
 struct Attention {
@@ -157,8 +204,6 @@ void attend(const Attention& a, int64_t start, int64_t length, int64_t head) {
     for (int64_t first = 0; first < length; first += R * most) {
         const int group = (int)((length - first + R - 1) / R < most ? (length - first + R - 1) / R : most);
         memset(states, 0, group * sizeof *states);
-        for (int g = 0; g < group; g++)
-            for (int r = 0; r < R; r++) states[g].most[r] = -1e30f;
         int low = 0, high = (int)length;
         if (a.window >= 0) {
             low = (int)(first > a.window ? (first - a.window) / 16 * 16 : 0);
@@ -173,7 +218,7 @@ void attend(const Attention& a, int64_t start, int64_t length, int64_t head) {
                     begins[r] = a.window < 0 ? 0 : (int)(t - a.window);
                     ends[r] = a.window < 0 || t + a.window + 1 > length ? (int)length : (int)(t + a.window + 1);
                 }
-                meet<Kind>(states[g], q + (first + g * R) * W, keys, values, k, blocks, begins, ends);
+                meet<Kind>(states[g], q + (first + g * R) * W, keys, values, {k, blocks, begins, ends});
             }
         }
         for (int g = 0; g < group; g++)

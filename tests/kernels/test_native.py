@@ -100,6 +100,25 @@ def test_attention_bears_scores_that_overflow_without_their_greatest():
 
 
 @here
+@pytest.mark.parametrize("dtype", [dtype for dtype in KINDS if dtype != torch.int8], ids=str)
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("window", [None, 64])
+@pytest.mark.usefixtures("ways")
+def test_attention_bears_scores_that_are_all_far_from_zero_or_only_the_last(dtype, sign, window):
+    batch = pack([[5] * 300, [5] * 300])
+    qkv_T3NH = torch.randn(600, 3, 2, 64)
+    qkv_T3NH[:, 0, :, 31], qkv_T3NH[:, 1, :, 31] = 20, 20 * sign  # this dimension is hardly turned: 50 for each score, 2^72
+    qkv_T3NH[300:590, 1, :, 31] = 0
+    qkv_T3NH = qkv_T3NH.to(dtype)
+    cos_LK, sin_LK = rotary_tables(300, 64, 10_000.0)
+    exact = qkv_T3NH.double(), cos_LK.double(), sin_LK.double()
+    wanted = attention_reference(*exact, batch.pos_T, batch.cu_seqlens, batch.max_seqlen, window)
+    found = native.attention(qkv_T3NH, cos_LK, sin_LK, batch.cu_seqlens, window)
+    # queries and keys in bf16 are off by 2⁻⁹ each, scores of 50 by up to 0.2, and so are ten weights that share a row
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-4 if dtype == torch.float32 else 0.3)
+
+
+@here
 @pytest.mark.parametrize("given", [torch.float32, torch.bfloat16], ids=str)
 def test_norms_agree_with_pytorch(given):
     x_TI, weight_I = (3 * torch.randn(9, 192) + 1).to(given), torch.rand(192)
