@@ -11,6 +11,7 @@ namespace {
 
 constexpr int CHUNK = 256;  // keys whose scores stay together
 constexpr int GROUP = 48;   // queries that meet a chunk one tile after the other
+constexpr float UNSEEN = -1e30f;
 
 template <class Kind, int R, int NB>
 inline void scores(const int32_t* q, const int32_t* keys, float* to) {
@@ -65,73 +66,74 @@ struct Meeting<Tiled> {  // with tiles
 
 template <int R>
 struct State {
-    float o[R][HEAD], most[R], total[R];
+    float o[R][HEAD], most[R];
+    V total[R];  // in parts, to be added up
 };
 
 // Keys [first, first + 16 blocks) of a row, and those of them that each of R queries sees: query r those in [from[r], to[r]).
 struct Chunk {
     int first, blocks;
     const int *from, *to;
+    int begin(int r) const { return from[r] > first ? from[r] - first : 0; }
+    int end(int r) const { return to[r] - first < 16 * blocks ? to[r] - first : 16 * blocks; }
+    bool is_seen(int r) const { return begin(r) < end(r); }
 };
 
-// What a query sees of a chunk: vectors [low, high) of its scores, of which the first and the last may lie across an edge; none where low is high.
-struct Seen {
-    int low, high, begin, end;
-    Seen(const Chunk& c, int r) {
-        begin = c.from[r] > c.first ? c.from[r] - c.first : 0;
-        end = c.to[r] - c.first < 16 * c.blocks ? c.to[r] - c.first : 16 * c.blocks;
-        low = end > begin ? begin / 16 : 0;
-        high = end > begin ? (end + 15) / 16 : 0;
-    }
-    bool whole(int j) const { return 16 * j >= begin && 16 * j + 16 <= end; }
-    Mask of(int j) const { return below(add_words(lanes(), all_words(16 * j - begin)), all_words(end - begin)); }
-};
+// Scores of keys that a query does not see become so low that they weigh nothing.
+inline void hide(float* row, const Chunk& chunk, int r) {
+    const int begin = chunk.begin(r), end = chunk.end(r);
+    const Words span = all_words(end - begin);
+    auto cut = [&](int j) {
+        const Mask seen = below(add_words(lanes(), all_words(16 * j - begin)), span);
+        store16(row + 16 * j, where(seen, load16(row + 16 * j), all(UNSEEN)));
+    };
+    for (int j = 0; 16 * j < begin; j++) cut(j);
+    for (int j = end / 16; j < chunk.blocks; j++) cut(j);
+}
+
+template <class Kind, int R>
+inline void score(const int32_t* q, const int32_t* keys, const Chunk& chunk, float* scores) {
+    Meeting<Kind>::score(q, keys + (int64_t)chunk.first * HEAD / Kind::PER_WORD, chunk.blocks, scores);
+    for (int r = 0; r < R; r++)
+        if (chunk.is_seen(r)) hide(scores + r * CHUNK, chunk, r);
+}
 
 // Weights in the place of their scores, 2^(score − most), in one pass: → whether they may stay. `most` is at first 0, and most rows never need another.
 template <class Kind, int R>
 inline bool weigh(State<R>& s, float* scores, const Chunk& chunk) {
     bool stay = true;
-    float totals[R];
+    V totals[R];
     for (int r = 0; r < R; r++) {
-        const Seen seen(chunk, r);
         const float* row = scores + r * CHUNK;
         typename Kind::Real* weights = (typename Kind::Real*)row;
-        const V most = all(s.most[r]);
-        V total = all(0);
-        auto edge = [&](int j) {
-            const V weight = where(seen.of(j), exp2_16<Kind::DEGREE>(load16(row + 16 * j) - most), all(0));
-            total = total + weight;
-            store16(weights + 16 * j, weight);
-        };
-        const int low = seen.low + (seen.low < seen.high && !seen.whole(seen.low)), high = seen.high - (low < seen.high && !seen.whole(seen.high - 1));
-        for (int j = 0; j < seen.low; j++) store16(weights + 16 * j, all(0));
-        if (low > seen.low) edge(seen.low);
-        for (int j = low; j < high; j++) {
-            const V weight = exp2_16<Kind::DEGREE>(load16(row + 16 * j) - most);
-            total = total + weight;
-            store16(weights + 16 * j, weight);
+        totals[r] = all(0);
+        if (!chunk.is_seen(r)) {
+            memset(weights, 0, 16 * chunk.blocks * sizeof *weights);
+            continue;
         }
-        if (high < seen.high) edge(high);
-        for (int j = seen.high; j < chunk.blocks; j++) store16(weights + 16 * j, all(0));
-        totals[r] = sum_of(total);
-        stay &= seen.low == seen.high || (totals[r] < 1e18f && (s.total[r] > 0 || totals[r] > 1e-5f));  // far from what float32 holds
+        auto weight = [&, most = all(s.most[r])](int j) { return exp2_16<Kind::DEGREE>(load16(row + 16 * j) - most); };
+        for (int j = 0; j < chunk.blocks; j += 2) store32(weights + 16 * j, weight(j), j + 1 < chunk.blocks ? weight(j + 1) : all(0));
+        for (int w = 0; w < 16 * chunk.blocks / Kind::PER_WORD; w += 16)  // as they are rounded, so that one that outweighs all others is 1
+            totals[r] = Kind::fma(totals[r], load_words((const int32_t*)row + w), Kind::one());
+        stay &= !any_above(totals[r], 1e18f) && (any_above(s.total[r], 0) || any_above(totals[r], 1e-6f));  // far from what float32 holds
     }
-    for (int r = 0; r < R && stay; r++) s.total[r] += totals[r];
+    for (int r = 0; r < R && stay; r++) s.total[r] = s.total[r] + totals[r];
     return stay;
 }
 
 // Makes `most` the greatest score that each query has seen, this chunk's among them; what was summed shrinks.
-template <int R>
+template <class Kind, int R>
 inline void raise(State<R>& s, const float* scores, const Chunk& chunk) {
     for (int r = 0; r < R; r++) {
-        const Seen seen(chunk, r);
-        V most = all(s.total[r] > 0 ? s.most[r] : -1e30f);
-        for (int j = seen.low; j < seen.high; j++) most = larger(most, where(seen.of(j), load16(scores + r * CHUNK + 16 * j), most));
-        if (seen.low == seen.high) continue;
-        const float now = largest_of(most), shrink = exp2f(fmaxf(s.most[r] - now, -126.f));
-        if (s.total[r] > 0 && now > s.most[r]) {
-            s.total[r] *= shrink;
-            for (int i = 0; i < HEAD; i += 16) store16(s.o[r] + i, load16(s.o[r] + i) * all(shrink));
+        if (!chunk.is_seen(r)) continue;
+        const bool begun = any_above(s.total[r], 0);
+        V most = all(begun ? s.most[r] : UNSEEN);
+        for (int j = 0; j < chunk.blocks; j++) most = larger(most, load16(scores + r * CHUNK + 16 * j));
+        const float now = largest_of(most);
+        if (begun) {
+            const V shrink = exp2_16<6>(all(s.most[r] - now));
+            s.total[r] = s.total[r] * shrink;
+            for (int i = 0; i < HEAD; i += 16) store16(s.o[r] + i, load16(s.o[r] + i) * shrink);
         }
         s.most[r] = now;
     }
@@ -140,12 +142,11 @@ inline void raise(State<R>& s, const float* scores, const Chunk& chunk) {
 // A tile of queries meets a chunk.
 template <class Kind, int R = Kind::QUERIES>
 inline void meet(State<R>& s, const int32_t* q, const int32_t* keys, const int32_t* values, const Chunk& chunk) {
-    constexpr int W = HEAD / Kind::PER_WORD;
     alignas(64) float scores[R * CHUNK];  // and then weights in their place
-    Meeting<Kind>::score(q, keys + (int64_t)chunk.first * W, chunk.blocks, scores);
+    score<Kind, R>(q, keys, chunk, scores);
     if (!weigh<Kind>(s, scores, chunk)) {
-        Meeting<Kind>::score(q, keys + (int64_t)chunk.first * W, chunk.blocks, scores);
-        raise(s, scores, chunk);
+        score<Kind, R>(q, keys, chunk, scores);
+        raise<Kind>(s, scores, chunk);
         weigh<Kind>(s, scores, chunk);
     }
     Meeting<Kind>::add(s.o, (const int32_t*)scores, values + (int64_t)chunk.first / Kind::PER_WORD * PANEL, 16 * chunk.blocks / Kind::PER_WORD);
@@ -183,6 +184,9 @@ void attend(const Attention& a, int64_t start, int64_t length, int64_t head) {
     static const Real nothing[16] = {};
     const int64_t stride = 3 * a.heads * HEAD;
     for (int64_t t = 0; t < length; t++, from += stride) {
+        for (int part = 0; part < 3; part++)  // queries, keys and values lie far apart, and far from the next token's
+            for (size_t byte = 0; byte < HEAD * sizeof(Real); byte += 64)
+                _mm_prefetch((const char*)(from + 12 * stride + part * a.heads * HEAD) + byte, _MM_HINT_T0);
         alignas(64) float turned[HEAD];
         const float *c = a.cosines + t * HEAD / 2, *s = a.sines + t * HEAD / 2;
         turn(from, c, s, 0.125f * 1.44269504f, turned);
@@ -223,7 +227,7 @@ void attend(const Attention& a, int64_t start, int64_t length, int64_t head) {
         }
         for (int g = 0; g < group; g++)
             for (int r = 0; r < R && first + g * R + r < length; r++) {
-                const V by = all(1 / states[g].total[r]);
+                const V by = all(1 / sum_of(states[g].total[r]));
                 Real* to = (Real*)a.out + ((start + first + g * R + r) * a.heads + head) * HEAD;
                 for (int i = 0; i < HEAD; i += 16) store16(to + i, load16(states[g].o[r] + i) * by);
             }

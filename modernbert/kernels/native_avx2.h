@@ -23,8 +23,9 @@ inline V larger(V x, V y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, 
 inline V magnitude(V x) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.f), x.a), _mm256_andnot_ps(_mm256_set1_ps(-0.f), x.b)}; }
 inline __m256 nearest(__m256 x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 inline V nearest(V x) { return {nearest(x.a), nearest(x.b)}; }
-inline __m256 times_power_of_two(__m256 x, __m256 power) {  // where neither is far from 1
-    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32(_mm256_cvtps_epi32(power), 23)));
+inline __m256 times_power_of_two(__m256 x, __m256 power) {  // where x is near 1, and the power not below −100; beyond 2^127 it is that
+    const __m256i whole = _mm256_cvtps_epi32(_mm256_min_ps(power, _mm256_set1_ps(127)));
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32(whole, 23)));
 }
 inline V times_power_of_two(V x, V power) { return {times_power_of_two(x.a, power.a), times_power_of_two(x.b, power.b)}; }
 inline V about_one_over(V x) { return all(1) / x; }
@@ -39,6 +40,11 @@ inline float largest_of(V x) {
     __m128 z = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
     z = _mm_max_ps(z, _mm_movehl_ps(z, z));
     return _mm_cvtss_f32(_mm_max_ss(z, _mm_movehdup_ps(z)));
+}
+
+inline bool any_above(V x, float bound) {
+    const __m256 b = _mm256_set1_ps(bound);
+    return _mm256_movemask_ps(_mm256_or_ps(_mm256_cmp_ps(x.a, b, _CMP_GT_OQ), _mm256_cmp_ps(x.b, b, _CMP_GT_OQ)));
 }
 
 inline Words all_words(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
@@ -75,6 +81,9 @@ inline void store16(bf16* to, V x) {
     store16((float*)bits, x);
     for (int i = 0; i < 16; i++) to[i] = (bf16)((bits[i] + 0x7fff + (bits[i] >> 16 & 1)) >> 16);
 }
+
+template <class Real>
+inline void store32(Real* to, V x, V y) { store16(to, x), store16(to + 16, y); }
 
 #define BYTES
 inline __m256i fma_bytes(__m256i a, __m256i b, __m256i sum) {

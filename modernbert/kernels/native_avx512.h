@@ -19,6 +19,8 @@ inline V about_one_over(V x) { return _mm512_rcp14_ps(x); }
 inline float sum_of(V x) { return _mm512_reduce_add_ps(x); }
 inline float largest_of(V x) { return _mm512_reduce_max_ps(x); }
 
+inline bool any_above(V x, float bound) { return _mm512_cmp_ps_mask(x, all(bound), _CMP_GT_OQ); }
+
 inline Words all_words(int32_t x) { return _mm512_set1_epi32(x); }
 inline Words load_words(const int32_t* from) { return _mm512_loadu_si512(from); }
 inline void store_words(int32_t* to, Words x) { _mm512_storeu_si512(to, x); }
@@ -41,6 +43,15 @@ inline void store16(bf16* to, V x) {
     Words bits = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), all_words(1));
     bits = add_words(bits, add_words(odd, all_words(0x7fff)));
     _mm256_storeu_si256((__m256i*)to, _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16)));
+#endif
+}
+
+inline void store32(float* to, V a, V b) { store16(to, a), store16(to + 16, b); }
+inline void store32(bf16* to, V a, V b) {
+#ifdef __AVX512BF16__
+    _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(b, a));
+#else
+    store16(to, a), store16(to + 16, b);
 #endif
 }
 

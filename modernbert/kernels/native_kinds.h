@@ -17,6 +17,7 @@ struct Float {  // float32
     static constexpr int PER_WORD = 1, QUERIES = ROWS, DEGREE = 6;
     static inline Sum fma(Sum sum, Words a, Words b) { return ::fma(as_floats(a), as_floats(b), sum); }
     static inline Sum zero() { return all(0); }
+    static inline Words one() { return all_words(0x3f800000); }
 };
 
 #ifdef __AVX512BF16__
@@ -26,6 +27,7 @@ struct Brain {  // bfloat16, two to a word
     static constexpr int PER_WORD = 2, QUERIES = ROWS, DEGREE = 3;
     static inline Sum fma(Sum sum, Words a, Words b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
     static inline Sum zero() { return all(0); }
+    static inline Words one() { return all_words(0x3f803f80); }
 #ifdef TILES
     static inline void fma_tiles() { _tile_dpbf16ps(0, 4, 6); _tile_dpbf16ps(1, 4, 7); _tile_dpbf16ps(2, 5, 6); _tile_dpbf16ps(3, 5, 7); }
 #endif
@@ -45,7 +47,7 @@ struct Bytes {  // uint8 around 128 from the left, int8 from the right, four to 
 };
 #endif
 
-// 2^x for x ≤ 0; DEGREE 3 is right to 8e-5, enough for a weight in bf16, 6 to the last bits of float32.
+// 2^x, and something vast where float32 ends; DEGREE 3 is right to 8e-5, enough for a weight in bf16, 6 to the last bits of float32.
 template <int DEGREE>
 inline V exp2_16(V x) {
     x = larger(x, all(-60));  // lower, products of it fall out of the normal numbers, at 20 times the cost

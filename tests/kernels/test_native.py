@@ -15,8 +15,8 @@ from modernbert.kernels.rope import rotary_tables
 
 KINDS = sorted(native.kinds(), key=str)
 here = pytest.mark.skipif(not KINDS, reason="no AVX2 or no compiler here: PyTorch's operators do the work")
-EXACT = {torch.float32: 1e-5, torch.bfloat16: 6e-3}
-"""Of the largest value: another order of sums; bf16 rounds what goes in and out by 2⁻⁹ each."""
+EXACT = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
+"""Of the largest value: another order of sums; bf16 rounds turned queries and keys, weights and what comes out by 2⁻⁹ each."""
 
 
 TILES = [False, True] if native.use_tiles(True) else [False]
@@ -31,7 +31,8 @@ def ways(request):
 
 
 def close(found, wanted, dtype):
-    return (found.double() - wanted.double()).abs().max() <= EXACT[dtype] * wanted.abs().max()
+    error, wanted = found.double() - wanted.double(), wanted.double()
+    return error.abs().max() <= EXACT[dtype] * wanted.abs().max() and error.norm() <= EXACT[dtype] / 2 * wanted.norm()
 
 
 @here
@@ -76,7 +77,7 @@ def test_gelu_is_the_exact_one_over_all_its_range():
 @here
 @pytest.mark.parametrize("dtype", [dtype for dtype in KINDS if dtype != torch.int8], ids=str)
 @pytest.mark.parametrize("lengths", [[1], [7, 1, 0, 130], [64] * 3, [300, 17], [600]])
-@pytest.mark.parametrize("window", [None, 0, 5, 64])
+@pytest.mark.parametrize("window", [None, 0, 5, 64, 200])
 @pytest.mark.usefixtures("ways")
 def test_attention_agrees_with_the_reference(dtype, lengths, window):
     batch = pack([[5] * length for length in lengths])
