@@ -120,15 +120,19 @@ def test_layers_with_outliers_stay_in_float_and_so_the_states_stay():
 @torch.no_grad()
 def test_the_worst_layers_leave_int8_until_vectors_are_near():
     wanted_BD = pool(random_model().model(TRIED), TRIED, "mean")
-    found = []
-    for near in (-1.0, 0.99995, 2.0):
+
+    def leave(near):
         model = random_model()
         layers = quantize_model(model, TRIED, near=near)
         in_int8, in_float = [[layer.error for layer in layers if layer.int8 is int8] for int8 in (True, False)]
         assert max(in_int8, default=0.0) <= min(in_float, default=1.0)
-        found.append((len(in_float), torch.cosine_similarity(pool(model.model(TRIED), TRIED, "mean"), wanted_BD).median()))
-    (none, far), (some, near), (every, rows_alone) = found
-    assert none == 0 < some < every == len(layers)
+        cosine = torch.cosine_similarity(pool(model.model(TRIED), TRIED, "mean"), wanted_BD).median().item()
+        return len(in_float), len(layers), cosine
+
+    none, count, far = leave(-1.0)
+    every, _, rows_alone = leave(2.0)
+    some, _, near = leave((far + rows_alone) / 2)  # what int8 loses depends on the chip's levels
+    assert none == 0 < some < every == count
     assert far < near < rows_alone < 1  # the decoder shares the embeddings, which stay int8
 
 
