@@ -43,6 +43,8 @@ COMPILERS = ("c++", "g++", "clang++")
 
 _VALUES_PER_WORD = {torch.float32: 1, torch.bfloat16: 2, torch.int8: 4}
 _KEEP, _ADD, _GEGLU = 0, 1, 2
+_GIVEN = {"use_tiles": "i", "pack": "ippii", "product": "iiippppppiiii", "norm": "ipipfppii", "attention": "ipppppiiiii"}
+"""What each function of the library takes: pointers, integers of 64 bits, floats."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,7 @@ def use_tiles(wanted: bool) -> bool:
     """Whether attention, and products with what is packed from now on, go through AMX in bfloat16 and int8: as wanted, where the chip
     has it. It is on at first."""
     library = _library()
-    return library is not None and bool(library.modernbert_use_tiles(ctypes.c_int64(wanted)))
+    return library is not None and bool(library.modernbert_use_tiles(wanted))
 
 
 def levels() -> int:
@@ -141,7 +143,7 @@ def rows(
     scale_T = torch.empty(len(x_TI)) if dtype == torch.int8 else None
     is_float = int(x_TI.dtype == torch.float32)
     tokens, width = x_TI.shape
-    _call("norm", _VALUES_PER_WORD[dtype], x_TI, is_float, weight_I, ctypes.c_float(eps), y_TI, scale_T, tokens, width)
+    _call("norm", _VALUES_PER_WORD[dtype], x_TI, is_float, weight_I, eps, y_TI, scale_T, tokens, width)
     return Rows(x_TI=y_TI, scale_T=scale_T)
 
 
@@ -237,14 +239,11 @@ def _product(x: Rows, weight: Packed, y_TO: Tensor, ending: int, width: int) -> 
     _call("product", per_word, int(weight.tiled), ending, *given, len(y_TO), weight.inputs // per_word, weight.outputs, is_float)
 
 
-def _call(name: str, *args: Tensor | int | ctypes.c_float | None) -> int:
-    """Tensors as pointers, integers of 64 bits throughout, None as null."""
+def _call(name: str, *args: Tensor | int | float | None) -> int:
+    """Tensors as pointers, None as null."""
     library = _library()
     assert library is not None, "ask kinds() first"
-    plain = [
-        ctypes.c_void_p(x.data_ptr()) if isinstance(x, Tensor) else ctypes.c_int64(x) if isinstance(x, int) else x for x in args
-    ]
-    return int(getattr(library, f"modernbert_{name}")(*plain))
+    return int(getattr(library, f"modernbert_{name}")(*[x.data_ptr() if isinstance(x, Tensor) else x for x in args]))
 
 
 @functools.cache
@@ -256,7 +255,10 @@ def _library() -> ctypes.CDLL | None:
         library = ctypes.CDLL(str(_compiled()))
     except (OSError, subprocess.SubprocessError):
         return None
-    library.modernbert_use_tiles(ctypes.c_int64(1))
+    types = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "f": ctypes.c_float}
+    for name, given in _GIVEN.items():
+        getattr(library, f"modernbert_{name}").argtypes = [types[one] for one in given]
+    library.modernbert_use_tiles(1)
     return library
 
 
