@@ -64,6 +64,9 @@ inline void rows(const Product& p, int64_t t, int64_t panel, Ending ending) {
     for (int r = 0; r < R; r++)
         for (int j = 0; j < WIDE; j++) sum[r][j] = Kind::zero();
     const Columns columns(p, panel, ending);
+    if (ending == ADD)  // what is added to lies in pieces, far apart: asked for now, it is here when the sums are
+        for (int r = 0; r < R; r++)
+            for (int i = 0; i < PANEL; i += 16) __builtin_prefetch((float*)p.y + (t + r) * p.outputs + panel * PANEL + i, 1);
     const int64_t first = column_at(columns.first, p.words), second = column_at(columns.second, p.words), block = SIDE == 16 ? 16 * p.words : 16;
     multiply<Kind, R, WIDE, SIDE>(sum, p.x + t * p.words, p.words, p.packed + first, (int)p.words, block, second - first - WIDE / 2 * block);
     for (int r = 0; r < R; r++) finish<Kind>(p, t + r, panel, ending, columns, sum[r]);
