@@ -1,6 +1,7 @@
 """Layers on the native kernels compute what the plain ones do."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -55,6 +56,18 @@ def test_every_dtype_stays_near_the_plain_float32_model(dtype):
     batch = batch_of(30, 1, 200, 70)
     cosine_T = torch.cosine_similarity(made(dtype).model(batch).float(), random_model().model(batch), dim=-1)
     assert cosine_T.min() > LEAST[dtype]
+
+
+@here
+@torch.inference_mode()
+def test_memory_kept_between_layers_is_no_threads_but_its_own_and_no_result():
+    model, batches = made(torch.float32), [batch_of(30, 200), batch_of(7), batch_of(300)]
+    first_TD = model.model(batches[0])
+    wanted = [model.model(batch).clone() for batch in batches]
+    assert torch.equal(first_TD, wanted[0])  # what came out stays as it was
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(torch.inference_mode()(model.model), batches * 4))
+    assert all(torch.equal(*pair) for pair in zip(found, wanted * 4, strict=True))
 
 
 @here
