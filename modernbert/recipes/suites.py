@@ -84,7 +84,7 @@ _TINY = {
     "mrpc": (8, 32, 1e-4, "pairs"),
     "stsb": (8, 32, 3e-4, "pairs"),
     "qnli": (10, 32, 3e-4, "pairs"),
-    "rte": (10, 32, 3e-4, "pairs"),
+    "rte": (10, 32, 1e-4, "pairs"),
     "imdb": (4, 32, 3e-4, None),
     "banking77": (10, 32, 3e-4, None),
     "trec_fine": (12, 32, 3e-4, None),
