@@ -96,12 +96,12 @@ def plan(members: Mapping[str, Member], peer: bool) -> list[Run]:
     add("finetuned", [name for name in ("kv_retrieval", "wnut17") if name in members])
     add("random", glue)
     add("finetuned", list(members))
-    if peer:
-        for name in glue:
-            add("peer", [name], members[name].config.learning_rates[0])
     for member in development():  # nothing is compared on what is only begun from
         if member.name in members:
             found.setdefault(Run("plain", member.name))
+    if peer:
+        for name in glue:
+            add("peer", [name], members[name].config.learning_rates[0])
     return list(found)
 
 
