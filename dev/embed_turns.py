@@ -10,6 +10,7 @@ import argparse
 import json
 import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -115,13 +116,21 @@ def main() -> None:
         record |= {"tokens": tokens, "tokenizer_tokens_per_second": tokens / (time.perf_counter() - start), "first_passes_s": {}}
         print(f"{time.perf_counter() - begun:.0f} s: {tokens:,} tokens", flush=True)
         engines = {name: engine_of(folder, options.device, SETTINGS[name]) for name in options.only}
-        for name, engine in engines.items():
-            record["first_passes_s"][name] = [seconds(lambda: one_pass(engine, texts, SETTINGS[name])) for _ in range(2)]  # noqa: B023
-            kept = engine._runner.stream.graphs
+        for name in list(engines):
+            try:
+                record["first_passes_s"][name] = [
+                    seconds(lambda: one_pass(engines[name], texts, SETTINGS[name])) for _ in range(2)
+                ]  # noqa: B023
+            except RuntimeError as error:
+                traceback.print_exc()
+                record["first_passes_s"][name] = f"{error}"[:500]
+                del engines[name]
+                continue
+            kept = engines[name]._runner.stream.graphs
             print(
                 f"{time.perf_counter() - begun:.0f} s: {name}",
                 record["first_passes_s"][name],
-                len(kept.kept) if kept else 0,
+                list(kept.kept) if kept else 0,
                 flush=True,
             )
         before = compiled()
