@@ -7,6 +7,7 @@ What is measured is written after every turn.
 """
 
 import argparse
+import functools
 import json
 import tempfile
 import time
@@ -118,9 +119,8 @@ def main() -> None:
         engines = {name: engine_of(folder, options.device, SETTINGS[name]) for name in options.only}
         for name in list(engines):
             try:
-                record["first_passes_s"][name] = [
-                    seconds(lambda: one_pass(engines[name], texts, SETTINGS[name])) for _ in range(2)
-                ]  # noqa: B023
+                times = [seconds(functools.partial(one_pass, engines[name], texts, SETTINGS[name])) for _ in range(2)]
+                record["first_passes_s"][name] = times
             except RuntimeError as error:
                 traceback.print_exc()
                 record["first_passes_s"][name] = f"{error}"[:500]
@@ -137,14 +137,14 @@ def main() -> None:
         for _ in range(options.turns):
             for name, engine in engines.items():
                 if time.perf_counter() - begun < options.seconds:
-                    one = seconds(lambda: one_pass(engine, texts, SETTINGS[name]))  # noqa: B023
+                    one = seconds(functools.partial(one_pass, engine, texts, SETTINGS[name]))
                     record["seconds"].setdefault(name, []).append(one)
             keep()
         record["compiled_in_turns"] = compiled() - before
         print(f"{time.perf_counter() - begun:.0f} s: {record['tokens_per_second']}", flush=True)
         if options.device == "cuda":
             record["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
-            record["busy"] = {n: busy(lambda: one_pass(e, texts, SETTINGS[n])) for n, e in engines.items()}  # noqa: B023
+            record["busy"] = {n: busy(functools.partial(one_pass, e, texts, SETTINGS[n])) for n, e in engines.items()}
             keep()
             print(f"{time.perf_counter() - begun:.0f} s: {record['busy']}", flush=True)
         if options.theirs:
