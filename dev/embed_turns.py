@@ -34,7 +34,6 @@ from modernbert.text.tokenizer import Tokenizer
 SETTINGS: dict[str, dict[str, Any]] = {
     "bf16": {"dtype": None},
     "bf16, no graphs": {"dtype": None, "graphs": False},
-    "bf16, batch-invariant": {"dtype": None, "invariant": True},
     "fp8": {"dtype": "fp8"},
     "fp8, no graphs": {"dtype": "fp8", "graphs": False},
     "fp8, 131,072 tokens": {"dtype": "fp8", "tokens": 131_072},
@@ -42,17 +41,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def engine_of(folder: Path, device: str, setting: dict[str, Any]) -> Engine:
-    invariant = setting.get("invariant", False)
-    engine = load(folder, device=device, dtype=setting["dtype"], batch_invariant=invariant)
+    engine = load(folder, device=device, dtype=setting["dtype"])
     if not setting.get("graphs", True):
         engine._runner.stream.graphs = None
-    if not invariant:
-        engine._runner._tokens = setting.get("tokens", 65_536) - 1
+    engine._runner._tokens = setting.get("tokens", 65_536) - 1
     return engine
 
 
 def one_pass(engine: Engine, texts: list[str], setting: dict[str, Any]) -> None:
-    stream.FULL = (setting.get("tokens", 65_536), stream.FULL[1])
+    stream.GPU_TOKENS = setting.get("tokens", 65_536)
+    stream.FULL_FROM = stream.GPU_TOKENS - stream.GPU_TOKENS // 16
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)
         engine.embed(texts, truncate=True)

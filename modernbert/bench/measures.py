@@ -164,7 +164,8 @@ def largest(table: str, name: str, size: str, columns: Columns, device: str, mem
         return dict.fromkeys((column for column, shape in columns.items() if not shape[1]), None)
     if memory_gib is not None:
         total = torch.cuda.get_device_properties(where).total_memory / 2**30
-        torch.cuda.set_per_process_memory_fraction(min(1.0, memory_gib / total), where)
+        number = torch.cuda.current_device() if where.index is None else where.index
+        torch.cuda.set_per_process_memory_fraction(min(1.0, memory_gib / total), number)
     model = TABLES[table][name](size, where)
     found: dict[str, Any] = {}
     for column, (longest, variable) in columns.items():

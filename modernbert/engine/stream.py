@@ -31,6 +31,10 @@ FILLING = 256
 """Tokens of the longest row that fills a batch up: its attention costs little. None is longer than the batch's own longest."""
 IN_FLIGHT = 4
 """Batches that the device has been given and not yet handed back: enough to hide the host's work, few enough to bound memory."""
+FULL_FROM = GPU_TOKENS - GPU_TOKENS // 16
+"""Batches of so many tokens up to `GPU_TOKENS` count as full ones: they are filled up to that and have one of few shapes."""
+SHORTEST = 256
+"""Least bound of a full batch's longest row; the others are its doubles. Up to it, bounds choose nothing (`kernels.attention.SHORT`)."""
 USES_BEFORE_CAPTURE, FULL_USES_BEFORE_CAPTURE = 2, 8
 """A shape that comes once or twice is not worth the time and memory of a graph; recording a full one, while the GPU stands still, takes
 what so many of them gain."""
@@ -39,11 +43,6 @@ Compute = Callable[[Batch], Tensor]
 
 Fixed = tuple[int, tuple[int, ...]]
 """Tokens of every batch, and bounds of its longest row, rising."""
-
-FULL: Fixed = (GPU_TOKENS, tuple(256 << i for i in range(9)))
-"""What batches are filled up to that are full but for a `SPARE`th, so that they have few shapes. Up to 256, bounds choose nothing
-(`kernels.attention.SHORT`)."""
-SPARE = 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,24 +69,29 @@ def shape_of(lengths: Sequence[int], fixed: Fixed | None = None) -> Shape:
     >>> shape_of([30] * 2100)
     Shape(tokens=65536, rows=4096, max_seqlen=256)
     """
-    real, longest = sum(lengths) + 1, max(lengths)
-    if fixed is None and FULL[0] - FULL[0] // SPARE < real <= FULL[0]:
-        fixed = FULL
+    real = sum(lengths) + 1
+    full = fixed is None and FULL_FROM < real <= GPU_TOKENS
     if fixed is not None:
         assert real <= fixed[0]
-        assert longest <= fixed[1][-1]
+        assert max(lengths) <= fixed[1][-1]
         tokens = fixed[0]
-        longest = next(bound for bound in fixed[1] if longest <= bound)
+    elif full:
+        tokens = GPU_TOKENS
     elif real <= GRAPH_TOKENS:
-        tokens = longest = max(32, _power_from(real))
+        tokens = max(32, _power_from(real))
     else:
         tokens = -(-real // STEP) * STEP
-    rows = len(lengths) + -(-(tokens - sum(lengths)) // min(FILLING, longest))
+    longest = max(lengths)
     if fixed is not None:
-        rows = _power_from(rows)
+        longest = next(bound for bound in fixed[1] if longest <= bound)
+    elif full:
+        longest = max(SHORTEST, _power_from(longest))
     elif tokens <= GRAPH_TOKENS:
+        longest = tokens
+    rows = len(lengths) + -(-(tokens - sum(lengths)) // min(FILLING, longest))
+    if fixed is None and tokens <= GRAPH_TOKENS:
         rows = max(rows, tokens // 4 + 1)  # enough for rows of 4 tokens; more is another shape
-    return Shape(tokens=tokens, rows=rows, max_seqlen=longest)
+    return Shape(tokens=tokens, rows=_power_from(rows) if full else rows, max_seqlen=longest)
 
 
 def _power_from(number: int) -> int:
@@ -139,7 +143,7 @@ class Stream:
     def __init__(self, device: torch.device, *, fixed: Fixed | None = None) -> None:
         self.device = device
         self.fixed = fixed
-        self.graphs = Graphs(device) if device.type == "cuda" else None
+        self.graphs = Graphs(device) if device.type == "cuda" and fixed is None else None
         self._pinned = device.type == "cuda"
 
     def each(
@@ -239,7 +243,7 @@ def uses_before_capture(shape: Shape) -> int | None:
     >>> [uses_before_capture(shape_of([length] * 40)) for length in (16, 160, 1600)]
     [2, None, 8]
     """
-    if shape.tokens == FULL[0]:
+    if shape.tokens == GPU_TOKENS:
         return FULL_USES_BEFORE_CAPTURE
     return USES_BEFORE_CAPTURE if shape.tokens <= GRAPH_TOKENS else None
 
