@@ -58,6 +58,9 @@ THEIR_SETTINGS = (
 THEIR_REPEATS = 3
 """Of each of them, and of the best with all texts."""
 
+FIRST_VECTORS = 6
+"""Processes in turn, of which the first fills the caches of Python and Triton."""
+
 ROOFLINE = "roofline_tokens_per_second"
 
 COLUMNS: Columns = {
@@ -190,7 +193,7 @@ def _embed(
             given = (folder, texts, tokens, device, min(repeats, THEIR_REPEATS), *best)
             runs[name] = alone(name, measures.theirs_embeds, *given)
         runs["modernbert, again"] = alone("embed, again", measures.ours_embeds, *common)
-        first = [alone(f"first vector {turn}", measures.first_vector, folder, device) for turn in range(3)]
+        first = [alone(f"first vector {turn}", measures.first_vector, folder, device) for turn in range(FIRST_VECTORS)]
         bits = alone("invariance", measures.invariance, folder, texts[:1000], device)
         runs["modernbert, batch-invariant"] = alone("embed, batch-invariant", measures.ours_embeds, *common, None, True)
         if fp8_runs_on(torch.device(device)):

@@ -8,17 +8,18 @@ from modernbert.batch import pack
 from modernbert.checkpoint.modules import Modules
 from modernbert.engine.engine import Engine, load
 from modernbert.engine.runner import TOGETHER, Runner, mean_in_order
-from modernbert.engine.stream import FILLING, Shape, Stream, batch_of, shape_of, size_of, stage
+from modernbert.engine.stream import FILLING, Shape, Stream, batch_of, shape_of, size_of, stage, uses_before_capture
 from modernbert.errors import TextError
 from modernbert.model.heads import SequenceClassifier, pool
 from modernbert.text.rows import CHUNK, TruncationWarning
 from modernbert.text.tokenizer import Tokenizer
 
-LENGTHS = [[1], [16], [31], [32, 1], [300, 7, 1], [2] * 200, [1500], [4] * 500, [8192, 8192]]
+FULL = [[30] * 2184, [13] * 5000, [300] * 215, [700, *[300] * 213], [8000] * 8]
+LENGTHS = [[1], [16], [31], [32, 1], [300, 7, 1], [2] * 200, [1500], [4] * 500, [8192, 8192], *FULL]
 
 
 @pytest.mark.parametrize("lengths", LENGTHS)
-@pytest.mark.parametrize("fixed", [None, (17_000, (256, 8192))])
+@pytest.mark.parametrize("fixed", [None, (66_000, (256, 8192))])
 def test_what_fills_a_batch_up_is_rows_of_its_own(lengths, fixed):
     rows = [[7 + i] * length for i, length in enumerate(lengths)]
     shape = shape_of(lengths, fixed)
@@ -148,7 +149,37 @@ def test_small_batches_replay_a_graph_with_the_same_vectors(tiny_folder):
     first = [engine.embed(text) for text in texts]
     for _ in range(5):
         np.testing.assert_allclose([engine.embed(text) for text in texts], first, atol=2e-2)  # bfloat16
-    assert engine._runner.stream._graphs
+    assert engine._runner.stream.graphs.kept
+
+
+def test_full_batches_have_few_shapes():
+    random = np.random.default_rng(0)
+    found = set()
+    for mean in (12, 30, 80, 300, 700, 2000):
+        for _ in range(50):
+            lengths = random.integers(mean // 2, 3 * mean // 2, 131_072 // mean)
+            found.add(shape_of(lengths[: lengths.cumsum().searchsorted(65_535)].tolist()))
+    assert len(found) <= 18 and {shape.tokens for shape in found} == {65_536}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("lengths", FULL)
+def test_full_batches_replay_a_graph_with_the_same_vectors(tiny_folder, monkeypatch, lengths):
+    """Other ids in the same shape, others in between; the kernels are the same, but a mean's sums are of no certain order."""
+    monkeypatch.setattr("modernbert.engine.stream.FULL_USES_BEFORE_CAPTURE", 0)
+    runner = load(tiny_folder, device="cuda", dtype="bfloat16")._runner
+    compute = lambda batch: pool(runner.encoder(batch).float(), batch, "mean")  # noqa: E731
+    random = np.random.default_rng(0)
+    batches = [
+        [random.integers(5, 200, length).tolist() for length in some] for some in (lengths, [17] * 3800, lengths[1:], lengths)
+    ]
+    groups = [(list(range(len(rows))), rows) for rows in batches]
+    replayed = [x[: len(rows)] for _, rows, x in runner.stream.each(groups, compute, "test")]
+    shapes = {shape_of([len(row) for row in rows]) for rows in batches}
+    assert len(runner.stream.graphs.kept) == sum(uses_before_capture(shape) is not None for shape in shapes)
+    plain = [x[: len(rows)] for _, rows, x in runner.stream.each(groups, compute)]
+    for found, wanted in zip(replayed, plain, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-3)
 
 
 def test_shapes_count_as_equal_when_their_numbers_are():
