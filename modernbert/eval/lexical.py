@@ -4,6 +4,7 @@ Words are runs of letters and digits, in lower case; names in code are cut where
 and file), which changes next to nothing for prose. Endings stay: no stemmer, no stop words.
 """
 
+import os
 import re
 from collections.abc import Sequence
 
@@ -31,6 +32,7 @@ class Lexical:
 
     def __init__(self, documents: Sequence[str], *, k1: float = 1.2, b: float = 0.75) -> None:
         """Indexes the documents. Raises MissingExtraError: bm25s is not installed."""
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # bm25s starts JAX where it finds it: three quarters of a GPU
         try:
             import bm25s
         except ImportError as error:
