@@ -189,7 +189,9 @@ def _fits(model: Callable[[Rows], Callable[[], torch.Tensor]], rows: Rows, where
             model(rows)()
             synchronize(where)
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "aten::new_empty" in str(error):  # fa3-fwd's allocations fail without a kind
+        if isinstance(error, torch.OutOfMemoryError) or "aten::new_empty" in str(
+            error
+        ):  # fa3-fwd's allocations fail without a kind
             return False
         raise
     finally:

@@ -32,7 +32,9 @@ class Lexical:
 
     def __init__(self, documents: Sequence[str], *, k1: float = 1.2, b: float = 0.75) -> None:
         """Indexes the documents. Raises MissingExtraError: bm25s is not installed."""
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # bm25s starts JAX where it finds it: three quarters of a GPU
+        os.environ.setdefault(
+            "XLA_PYTHON_CLIENT_PREALLOCATE", "false"
+        )  # bm25s starts JAX where it finds it: three quarters of a GPU
         try:
             import bm25s
         except ImportError as error:
