@@ -189,9 +189,8 @@ def _fits(model: Callable[[Rows], Callable[[], torch.Tensor]], rows: Rows, where
             model(rows)()
             synchronize(where)
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "aten::new_empty" in str(
-            error
-        ):  # fa3-fwd's allocations fail without a kind
+        # fa3-fwd's allocations fail without saying that memory is out
+        if isinstance(error, torch.OutOfMemoryError) or "aten::new_empty" in str(error):
             return False
         raise
     finally:

@@ -32,9 +32,8 @@ class Lexical:
 
     def __init__(self, documents: Sequence[str], *, k1: float = 1.2, b: float = 0.75) -> None:
         """Indexes the documents. Raises MissingExtraError: bm25s is not installed."""
-        os.environ.setdefault(
-            "XLA_PYTHON_CLIENT_PREALLOCATE", "false"
-        )  # bm25s starts JAX where it finds it: three quarters of a GPU
+        # where bm25s finds JAX it starts it, which would take three quarters of a GPU
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         try:
             import bm25s
         except ImportError as error:
