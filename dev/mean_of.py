@@ -1,11 +1,11 @@
-"""Lays a model between two others of one training, embedders or masked language models: each weight (1 − share) times the first one's and
-share times the second's.
+"""Lays a model between others that began with the same weights, embedders or masked language models: each one's weights times its share.
 
-    python dev/mean_of.py distilled/model embed/model 0.65 between
+    python dev/mean_of.py between distilled/model:0.35 embed/model:0.65
 
-Source: Wortsman et al. 2022 (arXiv 2109.01903): what fine-tuning gains without what it forgets.
+Shares add up to 1. Source: Wortsman et al. 2022 (arXiv 2109.01903, 2203.05482): what fine-tuning gains without what it forgets.
 """
 
+import math
 import sys
 from pathlib import Path
 
@@ -13,22 +13,24 @@ import torch
 
 from modernbert.checkpoint.folder import load_model, save_model
 from modernbert.checkpoint.modules import read_modules, write_modules
+from modernbert.checkpoint.names import resolve
 from modernbert.model.heads import Embedder, MaskedLM
 from modernbert.text.tokenizer import Tokenizer
 
 
 def main() -> None:
-    first, second = map(Path, sys.argv[1:3])
-    share, out = float(sys.argv[3]), Path(sys.argv[4])
-    modules = read_modules(second)
+    out, parts = Path(sys.argv[1]), [part.rpartition(":") for part in sys.argv[2:]]
+    folders, shares = [resolve(name) for name, _, _ in parts], [float(share) for _, _, share in parts]
+    assert math.isclose(sum(shares), 1, abs_tol=1e-3), f"shares add up to {sum(shares)}, not to 1"
+    modules = read_modules(folders[-1])
     kind: type[Embedder] | type[MaskedLM] = Embedder if modules else MaskedLM
-    start, end = (load_model(kind, folder, dtype=torch.float32) for folder in (first, second))
+    models = [load_model(kind, folder, dtype=torch.float32) for folder in folders]
     with torch.no_grad():
-        for a, b in zip(start.parameters(), end.parameters(), strict=True):
-            b.lerp_(a, 1 - share)
-    save_model(end, end.config, out, tokenizer=Tokenizer.load(second))
+        for same in zip(*(model.parameters() for model in models), strict=True):
+            same[-1].copy_(sum(share * weight for share, weight in zip(shares, same, strict=True)))
+    save_model(models[-1], models[-1].config, out, tokenizer=Tokenizer.load(folders[-1]))
     if modules:
-        write_modules(out, end.config, modules)
+        write_modules(out, models[-1].config, modules)
 
 
 if __name__ == "__main__":

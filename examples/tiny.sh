@@ -34,5 +34,5 @@ modernbert pretrain tiny_anneal shards=text-24,code-24,tasks-24 begin_from=secon
 
 mkdir -p run # the mean of two models, with the third run's records beside it
 cp third/config.json third/log.jsonl run
-python "$here/dev/mean_of.py" second/model third/model 0.5 run/model
+python "$here/dev/mean_of.py" run/model second/model:0.5 third/model:0.5
 python "$here/dev/package_model.py" run "$corpus" "$here/modernbert/pretrained/tiny" text-24 code-24 tasks-24

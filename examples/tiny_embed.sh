@@ -40,7 +40,7 @@ weights=${weights/codenn_sql:8/codenn_sql:14} weights=${weights/codenn_csharp:6/
 weights=${weights/squality:6/squality:9} weights=${weights/passages:6/passages:8}
 modernbert finetune tiny_embed distilled-again/model out=embed-again epochs=0.5 optimizer.lr=4e-4 in_batch.scale=40 teacher.weight=2 \
     teacher.not_for="$code,$long" weights="$weights"
-python "$here/dev/mean_of.py" distilled-again/model embed-again/model 0.65 tiny-embed
+python "$here/dev/mean_of.py" tiny-embed distilled-again/model:0.35 embed-again/model:0.65
 
 modernbert eval retrieval ./tiny-embed "$sets" --suite --against $teacher --against bm25
 modernbert eval retrieval passages:./tiny-embed "$sets" --suite --only qmsum,squality --against ./tiny-embed --against bm25
