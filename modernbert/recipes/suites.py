@@ -80,7 +80,7 @@ _TINY = {
     "mnli": (4, 32, 3e-4, None),
     "pairs": (2, 64, 3e-4, None),
     "cola": (8, 32, 2e-4, None),
-    "sst2": (3, 64, 2e-4, None),
+    "sst2": (3, 32, 2e-4, None),
     "mrpc": (8, 32, 1e-4, "pairs"),
     "stsb": (8, 32, 3e-4, "pairs"),
     "qnli": (10, 32, 3e-4, "pairs"),
