@@ -104,13 +104,14 @@ def retrieval(
 
     Each DATA is a folder in BEIR's or MLDR's layout, a file of pairs or of candidates, or the name of a data set on the hub.
     MODEL may also be bm25, st:NAME for a model that sentence-transformers runs, or int8:NAME for one of ours in int8. passages:MODEL cuts
-    documents into passages of 100 words, one every 50 words, and the mean of the three best counts. Several folders with commas between
-    are seeds of one model, and give mean ± standard deviation.
+    documents into passages of 100 words, one every 50 words, and the mean of the three best counts; dim64:MODEL cuts vectors to their
+    first 64 numbers (Matryoshka). Several folders with commas between are seeds of one model, and give mean ± standard deviation.
 
     \b
     modernbert eval retrieval bm25 scifact --split test
     modernbert eval retrieval runs/mine/model pairs.jsonl --against bm25 --against st:all-MiniLM-L6-v2
     modernbert eval retrieval passages:runs/mine/model books --against runs/mine/model
+    modernbert eval retrieval tiny-embed scifact --against dim64:tiny-embed
     """
     from modernbert.data.retrieval import RetrievalSource
     from modernbert.eval.named import systems_named

@@ -218,8 +218,23 @@ def test_passages_of_a_model_are_a_system_by_name(tiny_folder):
     whole = systems_named(str(tiny_folder), "cpu")[0].rank(data)
     for one, other in zip(system.rank(data), whole, strict=True):  # short documents are one passage
         assert one.places.tolist() == other.places.tolist() and one.scores == pytest.approx(other.scores, abs=1e-6)
-    with pytest.raises(ConfigError, match="passages:bm25: passages are for models that give one vector a text"):
+    with pytest.raises(ConfigError, match="passages:bm25: passages: is for models that give one vector a text"):
         systems_named("passages:bm25")
+
+
+def test_the_first_numbers_of_a_model_s_vectors_are_a_system_by_name(tiny_folder):
+    data, engine = small_set(), load(tiny_folder, device="cpu")
+    (system,) = systems_named(f"dim8:{tiny_folder}", "cpu")
+    assert system.name == f"{tiny_folder}, 8 dimensions"
+    documents, queries = (engine.embed(texts, truncate_dim=8, normalize=True) for texts in (data.documents, data.queries))
+    for ranking, scores in zip(system.rank(data), queries @ documents.T, strict=True):  # float32: 1e-6
+        assert ranking.scores == pytest.approx(scores[ranking.places], abs=1e-6) and (np.diff(ranking.scores) <= 0).all()
+    (both,) = systems_named(f"passages:dim8:{tiny_folder}", "cpu")
+    assert (both.name, both.passages) == (f"{tiny_folder}, 8 dimensions, passages", passages_of)
+    with pytest.raises(ConfigError, match="dim8:bm25: dim8: is for models that give one vector a text"):
+        systems_named("dim8:bm25")
+    with pytest.raises(ConfigError, match="truncate_dim=9999: wanted 1 to"):
+        systems_named(f"dim9999:{tiny_folder}", "cpu")[0].rank(data)
 
 
 def test_ours_run_in_int8_by_name(tiny_folder, monkeypatch):
