@@ -133,8 +133,6 @@ class Source:
     """What the task calls a column, by what the file calls it; the other columns stay."""
     classes: tuple[str, ...] = ()
     """Names of the classes that the file numbers."""
-    contexts: str | None = None
-    """Pattern of the files with the contexts that rows name by `context_id`."""
     form: Form = as_it_is
     parts: tuple["Source", ...] = ()
     """Further sets, whose training rows come after its own."""
@@ -180,11 +178,8 @@ def write_rows(source: Source, folder: Path, out: Path) -> tuple[Path, Path]:
 
 
 def _rows(source: Source, pattern: str, folder: Path) -> Iterator[Cells]:
-    contexts = {row["context_id"]: row["context"] for row in _read(folder, source.contexts)} if source.contexts else {}
     blank = 0
     for row in _read(folder, pattern):
-        if contexts:
-            row["context"] = contexts[row["context_id"]]
         formed = source.form(row)
         if formed is None:
             continue

@@ -23,7 +23,7 @@ from typing import Any
 
 from modernbert.checkpoint.names import resolve_data
 from modernbert.data.documents import JSON_LINES, PARQUET
-from modernbert.data.tables import read_table
+from modernbert.data.tables import contexts_beside, read_table
 from modernbert.errors import DataError
 
 _ENDINGS = (*JSON_LINES, *PARQUET)
@@ -160,7 +160,7 @@ def _file(path: Path, source: RetrievalSource) -> RetrievalSet:
 
 
 def _questions(path: Path, rows: list[tuple[str, dict[str, Any]]]) -> RetrievalSet:
-    contexts = _find(path.parent, "contexts")
+    contexts = contexts_beside(path)
     if contexts is None:
         raise DataError(f"{path} names contexts, and beside it is no file contexts.jsonl (.gz, .zst, .parquet) with their texts")
     documents = {str(row.get("context_id")): _cell(row, "context", place) for place, row in _rows(contexts)}

@@ -23,13 +23,33 @@ LONGEST_CELL = 1 << 27
 def read_table(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Reads every row of a file: its place, such as "train.csv, row 3", and its columns.
 
+    A row that has a `context_id` and no `context` gets the one of that id in the file `contexts` beside its own, where there is one: so
+    many questions about a text are published.
+
     Args:
         path: `.jsonl` (also `.gz`, `.zst`), `.parquet`, or `.csv` and `.tsv` (also `.gz`) in UTF-8 with a header; their cells are text.
 
     Raises:
         DataError: the file is missing, damaged, of another kind, or a row is not what it should be; names file and row.
     """
-    path = Path(path)
+    path, contexts = Path(path), None
+    for place, row in _rows(path):
+        if "context_id" in row and "context" not in row and (beside := contexts_beside(path)):
+            if contexts is None:
+                contexts = {one.get("context_id"): one.get("context") for _, one in _rows(beside)}
+            if row["context_id"] not in contexts:
+                raise DataError(f"{place}: context_id {row['context_id']!r} is not in {beside}")
+            row["context"] = contexts[row["context_id"]]
+        yield place, row
+
+
+def contexts_beside(path: Path) -> Path | None:
+    """The file `contexts` in a file's folder, of any kind that is read here."""
+    found = (path.parent / f"contexts{ending}" for ending in (*JSON_LINES, *PARQUET, *SEPARATED))
+    return next((file for file in found if file.is_file()), None)
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if not path.exists():
         raise DataError(f"no file {path}; check the path")
     if path.name.endswith(JSON_LINES):

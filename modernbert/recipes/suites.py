@@ -131,7 +131,7 @@ def development(size: Literal["base", "tiny"] = "base") -> tuple[Member, ...]:
     squads = Member(
         name="squads",
         config=members["squad_v2"].config,
-        sources=(Source(train="squad*/train.jsonl.gz", dev="squad_v2/dev.jsonl.gz", contexts="squad*/contexts.jsonl.gz"),),
+        sources=(Source(train="squad*/train.jsonl.gz", dev="squad_v2/dev.jsonl.gz"),),
     )
     lookups = Member(
         name="lookups",
@@ -177,7 +177,6 @@ def _pairs() -> Member:
         *(
             _set(
                 name,
-                contexts=f"{name}/contexts.jsonl.gz",
                 form=partial(with_sentence, right=right),
                 classes=("answers", "does not answer"),
             )
@@ -234,7 +233,7 @@ def _development() -> tuple[Member, ...]:
         *(Member(name=name, config=tags, sources=(_set(name),)) for name in ("wnut17", "bc5cdr", "ncbi_disease", "wikiann_en")),
         Member(name="pii", config=dataclasses.replace(tags, epochs=10), sources=(_set("pii_presidio", form=spans_to_tags),)),
         *(
-            Member(name=name, config=answers, sources=(_set(name, contexts=f"{name}/contexts.jsonl.gz"),))
+            Member(name=name, config=answers, sources=(_set(name),))
             for name in ("squad_v2", "squadshifts_amazon", "squadshifts_newwiki")
         ),
         Member(

@@ -34,7 +34,7 @@ from modernbert.checkpoint.names import resolve
 from modernbert.checkpoint.settings import read_config
 from modernbert.checkpoint.weights import read_weights, write_json
 from modernbert.config import ModelConfig
-from modernbert.data.tables import read_table
+from modernbert.data.tables import contexts_beside, read_table
 from modernbert.engine.batching import group_by_tokens
 from modernbert.engine.engine import tokenizer_of
 from modernbert.engine.hardware import choose_dtype, commit, environment
@@ -333,8 +333,9 @@ def prepare(config: FinetuneConfig, folder: Path, tokenizer: Tokenizer) -> Job:
     found, world = read_config(folder), join(config.device or "auto")
     if config.max_length > found.max_position_embeddings:
         raise ConfigError(f"max_length={config.max_length}: the model reads at most {found.max_position_embeddings} tokens")
-    rows = {name: list(read_table(file)) for name, file in (("train", config.train), ("dev", config.dev))}
-    for name, file in (("train", config.train), ("dev", config.dev)):
+    files = {"train": Path(config.train), "dev": Path(config.dev)}
+    rows = {name: list(read_table(file)) for name, file in files.items()}
+    for name, file in files.items():
         if not rows[name]:
             raise DataError(f"{file} has 0 rows; {name}= needs at least one")
     task = config.task.fit(rows["train"])
@@ -363,7 +364,6 @@ def prepare(config: FinetuneConfig, folder: Path, tokenizer: Tokenizer) -> Job:
         dev_rows=rows["dev"],
         digests={
             "model": digest(folder.glob("*.safetensors")),
-            "train": digest([Path(config.train)]),
-            "dev": digest([Path(config.dev)]),
+            **{name: digest(filter(None, (file, contexts_beside(file)))) for name, file in files.items()},
         },
     )

@@ -66,7 +66,7 @@ def test_questions_get_the_contexts_that_they_name(tmp_path):
     put(tmp_path / "qa" / "contexts.jsonl.gz", [{"context_id": "x", "context": "Paris is far."}])
     for split in ("train", "dev"):
         put(tmp_path / "qa" / f"{split}.jsonl.gz", [{"context_id": "x", "question": "?", "answers": []}])
-    source = Source(train="qa/train*", dev="qa/dev*", contexts="qa/contexts*")
+    source = Source(train="qa/train*", dev="qa/dev*")
     assert read(write_rows(source, tmp_path, tmp_path / "out")[0])[0]["context"] == "Paris is far."
 
 

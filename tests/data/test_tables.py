@@ -61,3 +61,14 @@ def test_a_missing_file_and_one_of_another_encoding_are_named(tmp_path):
     (tmp_path / "t.csv").write_bytes("text,label\nné,a\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"t.csv is not CSV in UTF-8 \('utf-8' codec"):
         list(read_table(tmp_path / "t.csv"))
+
+
+def test_rows_get_the_contexts_that_they_name_from_the_file_beside(tmp_path):
+    rows = [{"context_id": "a", "n": 1}, {"context_id": "a", "context": "its own"}, {"n": 3}]
+    path = write(tmp_path / "t.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert [row.get("context") for _, row in read_table(path)] == [None, "its own", None]
+    write(tmp_path / "contexts.jsonl", '{"context_id": "a", "context": "beside"}\n')
+    assert [row.get("context") for _, row in read_table(path)] == ["beside", "its own", None]
+    write(tmp_path / "contexts.jsonl", '{"context_id": "b", "context": "beside"}\n')
+    with pytest.raises(DataError, match=r"t.jsonl, line 1: context_id 'a' is not in .*contexts.jsonl$"):
+        list(read_table(path))
