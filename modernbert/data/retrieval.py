@@ -28,6 +28,8 @@ from modernbert.errors import DataError
 
 _ENDINGS = (*JSON_LINES, *PARQUET)
 
+_SPLITS = ("train", "dev", "validation", "test")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RetrievalSource:
@@ -36,7 +38,7 @@ class RetrievalSource:
     path: str
     """A folder or a file of the forms above, or `org/name` of such a folder on the hub."""
     name: str = ""
-    """What tables call it; empty is the last part of the path."""
+    """What tables call it; empty is the last part of the path, or the folder of a file that is called by a split, such as dev.jsonl."""
     split: str = "dev"
     """Of a folder: whose judgements count."""
     query: str = "query"
@@ -80,7 +82,8 @@ def read_retrieval(source: RetrievalSource) -> RetrievalSet:
         CheckpointError: the path is a name on the hub, and cannot be fetched.
     """
     path = resolve_data(source.path)
-    name = source.name or path.name.split(".")[0]
+    stem = path.name.split(".")[0]
+    name = source.name or (path.absolute().parent.name if stem in _SPLITS else stem)
     if path.is_dir():
         found = _mldr(path, source) if (path / "corpus.jsonl").exists() and _find(path, source.split) else _beir(path, source)
     elif path.exists():

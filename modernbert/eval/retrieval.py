@@ -100,7 +100,7 @@ def evaluate_retrieval(
         seed: of the bootstrap.
 
     Raises:
-        ConfigError: a set's metric is none of ours.
+        ConfigError: a set's metric is none of ours, or two sets have one name.
         DataError: a set cannot be read.
     """
     scores: list[Score] = []
@@ -109,6 +109,8 @@ def evaluate_retrieval(
         if source.metric not in METRICS:
             raise ConfigError(f"no metric named {source.metric!r}; there are {', '.join(METRICS)}")
         data = source if isinstance(source, RetrievalSet) else read_retrieval(source)
+        if data.name in sets:
+            raise ConfigError(f"two sets are called {data.name!r}; rename a file or folder, or measure them one by one")
         sets[data.name] = {"documents": len(data.documents), "queries": len(data.queries), "sha256": data.digest}
         first: np.ndarray | None = None
         for name in tqdm(dict.fromkeys(system.name for system in systems), desc=data.name, disable=None, leave=False):

@@ -148,3 +148,10 @@ def test_questions_with_contexts_beside_them_find_what_answers_them(tmp_path):
     (tmp_path / "contexts.jsonl.gz").unlink()
     with pytest.raises(DataError, match=r"train\.jsonl names contexts, and beside it is no file contexts\.jsonl"):
         read_retrieval(RetrievalSource(path=str(tmp_path / "train.jsonl")))
+
+
+@pytest.mark.parametrize(("file", "name"), [("dev.jsonl", "bees"), ("test.jsonl.gz", "bees"), ("ants.dev.jsonl", "ants")])
+def test_a_file_that_is_called_by_its_split_bears_the_name_of_its_folder(tmp_path, file, name):
+    (tmp_path / "bees").mkdir()
+    write_lines(tmp_path / "bees" / file, [{"query": "q", "document": "d"}])
+    assert read_retrieval(RetrievalSource(path=str(tmp_path / "bees" / file))).name == name

@@ -198,6 +198,11 @@ def test_the_interval_covers_the_mean_as_often_as_it_says():
     assert 0.915 <= covered / 200 <= 0.985
 
 
+def test_two_sets_of_one_name_are_refused_as_their_figures_would_be_one():
+    with pytest.raises(ConfigError, match="two sets are called 'small'; rename"):
+        evaluate_retrieval([Fixed("base", [[0], [1]])], [small_set(), small_set()], resamples=10)
+
+
 def test_a_picture_is_drawn(tmp_path):
     from modernbert.eval.bars import draw
 
