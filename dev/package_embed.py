@@ -46,19 +46,29 @@ when they are asked for a query or a document.
     modernbert embed "where do ants live" --prompt-name query
 
 ```python
+import numpy as np
 from sentence_transformers import SentenceTransformer
 
 import modernbert
 from modernbert.checkpoint.names import resolve
+from modernbert.text.passages import BEST, passages_of
 
 engine = modernbert.load("tiny-embed")
-query, document = (engine.embed(text, prompt_name=name) for text, name in (("where do ants live", "query"), ("Ants dig.", "document")))
+query = engine.embed("where do ants live", prompt_name="query")
+documents = ["Ants dig nests in soil.", "def add(a, b): return a + b"]
+cosines = engine.embed(documents, prompt_name="document") @ query
+short = engine.embed(documents, prompt_name="document", truncate_dim=128, normalize=True)  # 128 numbers, of length 1 again
+
+long = "Bees fly far. " * 3000 + documents[0]  # more than the model reads
+passages = engine.embed(passages_of(long), prompt_name="document")
+score = np.sort(passages @ query)[-BEST:].mean()
+
 model = SentenceTransformer(str(resolve("{name}")))  # the folder of this file; encode_query, encode_document
 ```
 
 **Longer than a vector can tell.** The one vector of a text of thousands of words says what it is about, not what it says. To find answers
-in such texts, cut them into passages of {passage} words, one every {step} (`modernbert.text.passages.passages_of`), embed each, and let a
-text score as the mean of its {best} best passages; `modernbert eval retrieval passages:tiny-embed` does so. The table has both.
+in such texts, and in those of more than {limit:,} tokens, cut them into passages of {passage} words, one every {step}, embed each, and let
+a text score as the mean of its {best} best passages, as above; `modernbert eval retrieval passages:tiny-embed` does so. The table has both.
 
 Matrices are stored in float8 (e4m3), as in `tiny`, those of the layers rounded with their inputs in mind; `graph.onnx` reads the same
 file where there is no torch.

@@ -30,6 +30,7 @@ from modernbert.data.documents import read_documents
 from modernbert.data.shards import Manifest, read_manifest
 from modernbert.eval.cloze import evaluate_cloze
 from modernbert.eval.masked import evaluate_masked
+from modernbert.eval.positions import evaluate_positions
 from modernbert.export.beside import write_beside
 from modernbert.export.float8_rounding import batches_of, round_linears
 from modernbert.model.heads import MaskedLM
@@ -62,6 +63,9 @@ LICENCES = {
 }
 """Of each source, as the corpus states it; every document carries its own."""
 
+ENDS = (1023, 8191)
+"""Last positions of the two bands that the card compares."""
+
 CARD = """---
 license: apache-2.0
 language: en
@@ -72,8 +76,7 @@ tags: [modernbert]
 # {name}
 
 A ModernBERT of {parameters:.1f}M parameters ({layers} layers of {hidden}, {vocabulary:,} tokens of vocabulary), pre-trained from
-random weights with this project's own code. It fills masks, and it is a start for fine-tuning. It reads up to {limit:,} tokens, and saw
-rows of {length:,} in training.
+random weights with this project's own code. It fills masks, and it is a start for fine-tuning. It reads up to {limit:,} tokens.
 
     modernbert fill-mask "The capital of France is [MASK]."
 
@@ -121,7 +124,7 @@ and 54.7 % (a figure from outside, not run again).
 Facts and forms with one word masked (`modernbert eval cloze`):
 
 {cloze}
-{finetuned}
+{positions}{finetuned}
 ## Make it again
 
 From nothing, on every GPU of a machine; a stopped run goes on when the command is given again:
@@ -138,7 +141,13 @@ prejudices included. Do not use its guesses as information about people.
 
 
 def card(
-    run: Path, shards: Sequence[Path], name: str, model: MaskedLM, masked: dict[str, Any], cloze: dict[str, Any] | None
+    run: Path,
+    shards: Sequence[Path],
+    name: str,
+    model: MaskedLM,
+    masked: dict[str, Any],
+    cloze: dict[str, Any] | None,
+    positions: dict[str, Any],
 ) -> str:
     """The text of the card, every number from the run's own records."""
     settings = json.loads((run / "config.json").read_text())
@@ -152,7 +161,6 @@ def card(
         layers=model.config.num_hidden_layers,
         hidden=model.config.hidden_size,
         vocabulary=model.config.vocab_size,
-        length=max(phase["length"] for phase in settings["phases"]),
         limit=model.config.max_position_embeddings,
         begun=begun(run),
         made=made_table(
@@ -170,6 +178,7 @@ def card(
         masked=masked_table(masked),
         unrounded=unrounded(run),
         cloze=cloze_table(cloze) if cloze else "Not measured.",
+        positions=positions_said(positions),
         finetuned=finetuned(run, name),
     )
 
@@ -197,6 +206,19 @@ def cloze_table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def positions_said(found: dict[str, Any]) -> str:
+    """What long rows do to the figures, in two sentences; bands are those of `eval positions`."""
+    near, far = (
+        (band, accuracy) for band, accuracy in zip(found["bands"], found["accuracy"], strict=True) if band["last"] in ENDS
+    )
+    shown = (f"{accuracy:.1%} at positions {band['first']:,} to {band['last']:,}" for band, accuracy in (near, far))
+    gain = 100 * (found["in_long"] - found["in_short"])
+    return f"""
+In rows of {found["length"]:,} tokens ({found["rows"]} of held-out documents, `modernbert eval positions`) it finds {" and ".join(shown)}.
+The same tokens of the second half, in rows of 1,024 instead: {gain:+.2f} ± {100 * found["difference_se"]:.2f} points for the long row.
+"""
+
+
 def finetuned(run: Path, name: str) -> str:
     """The table of fine-tuned models with what there is beside them, and the remark; nothing where nothing was fine-tuned."""
     suite, remark = run / "finetuned" / "suite.json", run / "finetuned.md"
@@ -213,8 +235,8 @@ def finetuned(run: Path, name: str) -> str:
         lines.append([one.name, one.metric, _percent(one.scores), plain, *beside])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"""
-Fine-tuned, dev rows, percent, mean ± standard deviation over seeds (`modernbert bench finetune {name} --size tiny`); dev chose the epoch,
-so the figures flatter:
+Fine-tuned, dev rows, percent, mean ± standard deviation over seeds (`modernbert bench finetune {name} --size tiny`, all columns at once by
+`dev/finetune_table.py`); dev chose the epoch, so the figures flatter:
 
 {table}
 {said}"""
@@ -276,9 +298,12 @@ def main() -> None:
     questions = corpus / "cloze.jsonl.gz"
     known = questions.exists() or (run / "cloze-packaged.json").exists()
     cloze = once(run / "cloze-packaged.json", lambda: evaluate_cloze(engine, questions)) if known else None
+    positions = once(
+        run / "positions-packaged.json", lambda: evaluate_positions(engine, [corpus / "validation.jsonl.zst"], most_rows=30)
+    )
     report(run)
     shutil.copy(run / "report.png", folder / "curves.png")
-    (folder / "README.md").write_text(card(run, shards, folder.name, model, masked, cloze))
+    (folder / "README.md").write_text(card(run, shards, folder.name, model, masked, cloze, positions))
     size = sum(file.stat().st_size for file in folder.parent.rglob("*") if file.is_file()) / 1e6
     print(f"{folder}: all packaged models together {size:.1f} MB")
 
