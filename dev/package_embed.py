@@ -4,8 +4,9 @@
 
 The documents of the second file say what the weights are rounded for. The run's folder holds `model`; of each stage (`distilled`, `embed`,
 `distilled-again`, …, as `examples/tiny_embed.sh` names them) its log.jsonl, config.json and result.json; `eval*.json` of
-`modernbert eval retrieval --suite`, where the first system is the model and one named `…, passages` the same by passages; and `commit` of
-the code that trained.
+`modernbert eval retrieval --suite`, where the first system is the model and one named `…, passages` the same by passages; as far as they
+are there, `dims*.json` of the same with `--against dim128:MODEL` and so on, and `speed.json` of `dev/embed_cpu.py`; and `commit` of the
+code that trained.
 """
 
 import json
@@ -98,7 +99,7 @@ These weights, in percent, with 95 % intervals over queries; behind others the d
 systems in one run; BM25 with Lucene's constants, words cut at case changes.
 
 {scores}
-
+{dims}{speed}
 ## Make it again
 
     bash examples/tiny_embed.sh CORPUS SETS WORK
@@ -175,6 +176,46 @@ def score_table(files: list[Path]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def dims_said(files: list[Path]) -> str:
+    """The table of vectors cut to their first numbers, sets in lines; nothing where nobody measured it."""
+    scores = [score for file in files for score in json.loads(file.read_text())["scores"]]
+    if not scores:
+        return ""
+    lines: list[list[str]] = []
+    for data in dict.fromkeys(score["data"] for score in scores):
+        mine = [score for score in scores if score["data"] == data]
+        whole, *cut = (100 * score["seeds"][0][score["metric"]] for score in mine)
+        if not lines:
+            numbers = [score["system"].rpartition(", ")[2].split()[0] for score in mine[1:]]
+            lines = [["set", "figure", "all", *numbers], ["---", "---", *["---:"] * len(mine)]]
+        lines.append([data, mine[0]["metric"], f"{whole:.1f}", *(f"{value:.1f} ({value - whole:+.1f})" for value in cut)])
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"""
+Vectors cut to their first numbers (`modernbert eval retrieval tiny-embed SETS --suite --against dim128:tiny-embed`):
+
+{table}
+"""
+
+
+def speed_said(file: Path) -> str:
+    """What two cores do, beside MiniLM; nothing where nobody measured it."""
+    if not file.exists():
+        return ""
+    found = json.loads(file.read_text())
+    lines = ["| system | texts a second | times MiniLM | times its int8 |", "|---|---:|---:|---:|"]
+    for name, values in found["texts_per_second"].items():
+        times = " | ".join(f"{found[of][name]['median']:.2f}" for of in ("times_minilm", "times_minilm_int8"))
+        lines.append(f"| {name} | {values['median']:.0f} ({values['min']:.0f} – {values['max']:.0f}) | {times} |")
+    turns = next(iter(found["texts_per_second"].values()))["n"]
+    how = f"{found['environment']['cpu']}, {found['threads']} threads, by {found['time']}, {turns} turns, medians"
+    table = "\n".join(lines)
+    return f"""
+Texts of 100 words on a CPU ({how}; `dev/embed_cpu.py`):
+
+{table}
+"""
+
+
 def main() -> None:
     run, text, folder = map(Path, sys.argv[1:])
     modules = read_modules(run / "model")
@@ -211,6 +252,8 @@ def main() -> None:
         pairs="| source | pairs |\n|---|---:|\n"
         + "\n".join(f"| {source} | {count:,} |" for source, count in sorted(counts["pairs"].items())),
         scores=score_table(sorted(run.glob("eval*.json"))),
+        dims=dims_said(sorted(run.glob("dims*.json"))),
+        speed=speed_said(run / "speed.json"),
     )
     (folder / "README.md").write_text(text)
     shutil.rmtree(folder / "2_Normalize", ignore_errors=True)  # empty, so that git does not keep it; readers do not miss it
