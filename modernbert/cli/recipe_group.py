@@ -38,10 +38,19 @@ def written_in(*module_names: str) -> dict[str, tuple[str, str]]:
 
 
 class RecipeCommand(click.Command):
-    """A recipe; its help lists every setting. The callback gets its config first, then the parameters."""
+    """A recipe; its help lists every setting. The callbacks get its config first, then the parameters: `fit` before the settings are
+    applied, `run` after."""
 
-    def __init__(self, name: str, module: str, help: str, run: Callable[..., None], params: list[click.Parameter]) -> None:
-        self.module, self.run_config = module, run
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        help: str,
+        run: Callable[..., None],
+        params: list[click.Parameter],
+        fit: Callable[..., Any] | None = None,
+    ) -> None:
+        self.module, self.run_config, self.fit = module, run, fit
         settings = click.Argument(["settings"], metavar="[KEY=VALUE]...", nargs=-1)
         super().__init__(
             name, params=[*params, settings], callback=self.run, help=help, short_help=" ".join(help.partition("\n\n")[0].split())
@@ -53,7 +62,10 @@ class RecipeCommand(click.Command):
         return recipes_of(self.module)[self.name]()
 
     def run(self, settings: tuple[str, ...], **values: Any) -> None:
-        self.run_config(with_settings(self.recipe(), settings), **values)
+        config = with_settings(self.recipe(), settings)  # a wrong setting is found before a model is looked for
+        if self.fit is not None:
+            config = with_settings(self.fit(self.recipe(), **values), settings)
+        self.run_config(config, **values)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_options(ctx, formatter)
@@ -68,6 +80,7 @@ class RecipeGroup(click.Group):
     recipe_modules: tuple[str, ...]
     run_config: Callable[..., None]
     recipe_params: tuple[click.Parameter, ...] = ()
+    fit: Callable[..., Any] | None = None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(written_in(*self.recipe_modules))
@@ -77,7 +90,7 @@ class RecipeGroup(click.Group):
         if name not in found:
             near = difflib.get_close_matches(name, found, n=1, cutoff=0.0)[0]
             raise ConfigError(f"no recipe named {name!r}; did you mean {near!r}? There are {', '.join(sorted(found))}")
-        return RecipeCommand(name, *found[name], self.run_config, list(self.recipe_params))
+        return RecipeCommand(name, *found[name], self.run_config, list(self.recipe_params), self.fit)
 
 
 def recipe_group(
@@ -89,6 +102,7 @@ def recipe_group(
     help: str,
     params: tuple[click.Parameter, ...] = (),
     metavar: str = "",
+    fit: Callable[..., Any] | None = None,
 ) -> RecipeGroup:
     """A verb over the recipes of a module, or of several.
 
@@ -100,7 +114,8 @@ def recipe_group(
         help: of the verb.
         params: that every recipe takes before its settings.
         metavar: how the usage line shows them.
+        fit: makes a recipe's config fit the values of `params`; settings are applied to what it returns.
     """
     group = RecipeGroup(name, help=help, subcommand_metavar=f"RECIPE {metavar}[KEY=VALUE]...")
-    group.recipe_modules, group.run_config, group.recipe_params = (module, *more), run, params
+    group.recipe_modules, group.run_config, group.recipe_params, group.fit = (module, *more), run, params, fit
     return group

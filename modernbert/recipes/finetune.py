@@ -1,7 +1,8 @@
 """Fine-tuning recipes: `modernbert finetune RECIPE MODEL train=FILE dev=FILE out=FOLDER key=value …`.
 
-The GLUE ones are ModernBERT-base's best settings of the paper (Warner et al. 2024, app. E.1, table 6; facts §3.1), with the column names of
-the GLUE files on the hub; each says what was best for large. Batch 64 (ACL version).
+All are for models of base's width; narrower ones, such as `tiny`, get them from the command line as `FinetuneConfig.for_width` changes
+them. The GLUE ones are ModernBERT-base's best settings of the paper (Warner et al. 2024, app. E.1, table 6; facts §3.1), with the column
+names of the GLUE files on the hub; each says what was best for large. Batch 64 (ACL version).
 """
 
 from modernbert.tasks.choice import ChoiceTask

@@ -33,7 +33,7 @@ from modernbert.checkpoint.lock import alone_in
 from modernbert.checkpoint.names import resolve
 from modernbert.checkpoint.settings import read_config
 from modernbert.checkpoint.weights import read_weights, write_json
-from modernbert.config import ModelConfig
+from modernbert.config import ModelConfig, preset
 from modernbert.data.tables import contexts_beside, read_table
 from modernbert.engine.batching import group_by_tokens
 from modernbert.engine.engine import tokenizer_of
@@ -50,6 +50,8 @@ from modernbert.train.optimizers import OptimizerConfig, OptimizerName, build_op
 from modernbert.train.replay import Replayed, replays
 from modernbert.train.schedules import wsd
 
+BASE_WIDTH = preset("base").hidden_size
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
@@ -65,6 +67,7 @@ class FinetuneConfig:
     max_length: int = 512
     """Longest row in tokens. Longer texts lose their end, which is reported; tags and answers are read through windows."""
     epochs: int = 3
+    """Of a recipe: for models of base's width; `modernbert finetune` takes more for narrower ones, twice as many for `tiny`."""
     max_steps: int | None = None
     """Steps after which a run ends, and over which the rate falls; None goes through all epochs."""
     batch_rows: int = 32
@@ -74,7 +77,8 @@ class FinetuneConfig:
     recompute: bool = False
     """Gradient checkpointing: less memory for a third more work, and the same gradients."""
     learning_rates: tuple[float, ...] = (5e-5,)
-    """Peak rates; each is tried with every seed."""
+    """Peak rates; each is tried with every seed. Of a recipe: for models of base's width; `modernbert finetune` takes greater ones for
+    narrower models, four times as great for `tiny`."""
     seeds: tuple[int, ...] = (0,)
     """Of the new classifier, of the order of rows and of dropout."""
     warmup: float = 0.06
@@ -101,6 +105,21 @@ class FinetuneConfig:
     """None takes the best one here, and under torchrun each process a GPU of its own; on a GPU that has bfloat16 the model computes in
     it, elsewhere in float32."""
     log_every_steps: int = 20
+
+    def for_width(self, hidden_size: int) -> "FinetuneConfig":
+        """Settings that were chosen for a model as wide as ModernBERT-base, for another: a narrower one takes greater steps, and more.
+
+        For `tiny`, half as wide, four times the rates and twice the epochs; nothing narrower has been measured, so it counts as `tiny`.
+        Wider ones take the settings as they are. Source: bench/results/widths_2026-11-27.md.
+
+        >>> from modernbert.tasks.sequence import SequenceTask
+        >>> config = FinetuneConfig(task=SequenceTask(), learning_rates=(5e-5,), epochs=3).for_width(384)
+        >>> config.learning_rates, config.epochs
+        ((0.0002,), 6)
+        """
+        times = min(max(BASE_WIDTH / hidden_size, 1), 2)
+        rates = tuple(float(f"{rate * times**2:.3g}") for rate in self.learning_rates)
+        return dataclasses.replace(self, learning_rates=rates, epochs=round(self.epochs * times))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -21,12 +22,39 @@ def test_a_csv_file_becomes_a_model_and_a_table(tiny_folder, tmp_path):
     done = run("classification", tiny_folder, *settings, f"out={tmp_path}/out", "seeds=0,1", "device=cpu")
     assert (done.exit_code, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("| lr | seeds | epoch | accuracy |") and lines[2].startswith("| 8e-05 | 2 |")
+    assert lines[0].startswith("| lr | seeds | epoch | accuracy |") and lines[2].startswith("| 0.00032 | 2 |")
     assert lines[-1] == f"{tmp_path}/out/model"
     assert json.loads((tmp_path / "out" / "model" / "config.json").read_text())["id2label"] == {"0": "bad", "1": "good"}
 
     done = run("classification", tiny_folder, *settings, f"out={tmp_path}/json", "device=cpu", "--json")
     assert json.loads(done.stdout)["best"]["scores"].keys() >= {"accuracy", "f1"}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "width", "rates", "epochs"),
+    [
+        ("classification", 384, (3.2e-4,), 6),
+        ("question_answering", 512, (1.125e-4,), 3),
+        ("sst2", 768, (8e-5,), 2),
+        ("rte", 1024, (5e-5,), 3),
+    ],
+)
+def test_narrow_models_get_greater_rates_and_more_epochs_than_base_and_wide_ones_the_same(recipe, width, rates, epochs):
+    config = RECIPES[recipe]().for_width(width)
+    assert config.learning_rates == pytest.approx(rates, rel=1e-2) and config.epochs == epochs
+    assert dataclasses.replace(config, learning_rates=(1.0,), epochs=1) == dataclasses.replace(
+        RECIPES[recipe](), learning_rates=(1.0,), epochs=1
+    )
+
+
+def test_settings_that_are_given_are_taken_as_they_are_for_a_narrow_model_and_retrievers_as_their_recipe_says(monkeypatch):
+    asked = []
+    monkeypatch.setattr("modernbert.train.finetune.finetune", lambda config, model: asked.append(config) or 1 / 0)
+    run("classification", "tiny", "learning_rates=5e-5")
+    assert (asked[0].learning_rates, asked[0].epochs) == ((5e-5,), 6)
+    monkeypatch.setattr("modernbert.train.contrastive.train_retriever", lambda config, model: asked.append(config) or 1 / 0)
+    run("dense", "tiny")
+    assert asked[1] == RECIPES["dense"]()
 
 
 def test_a_missing_file_and_an_unknown_recipe_are_one_line(tiny_folder, tmp_path):
