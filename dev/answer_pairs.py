@@ -20,6 +20,7 @@ from modernbert.data.tables import read_table
 from modernbert.eval.named import systems_named
 from modernbert.eval.systems import Vectors
 from modernbert.text.passages import passages_of
+from modernbert.vectors import unit
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
@@ -55,11 +56,6 @@ def main() -> None:
                 row = {"query": query, "document": document, "source": source, "group": group}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
         print(f"{len(pairs):>10,}  {source}")
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    found = np.asarray(vectors, dtype=np.float32)
-    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
 
 
 if __name__ == "__main__":

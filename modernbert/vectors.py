@@ -134,5 +134,14 @@ def finished(vectors: np.ndarray, normalize: bool, truncate_dim: int | None, pre
     """
     vectors = vectors[:, :truncate_dim]
     if normalize:
-        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+        vectors = unit(vectors)
     return quantize(np.ascontiguousarray(vectors), precision)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors [n, D] scaled to length 1; those of nothing but zeros stay.
+
+    >>> unit(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+    [[0.6, 0.8], [0.0, 0.0]]
+    """
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

@@ -16,6 +16,7 @@ from modernbert.tasks.pairs import PairColumns, read_pairs
 from modernbert.tasks.task import text_of
 from modernbert.text.passages import PASSAGE, passages_of
 from modernbert.train.batches import pair_rows
+from modernbert.vectors import unit
 
 
 def write_teacher(files: Sequence[str], model: str, out: Path, device: str | None = None) -> int:
@@ -34,7 +35,7 @@ def write_teacher(files: Sequence[str], model: str, out: Path, device: str | Non
     check_vectors_path(out)
     system = _vectors(model, device)
     texts = read_pairs(pair_rows(files), PairColumns(), lambda some, is_query: ([[0]] * len(some), 0)).texts
-    write_vectors(out, _unit(system.embed(texts, False)).astype(np.float16), texts)
+    write_vectors(out, unit(system.embed(texts, False)).astype(np.float16), texts)
     return len(texts)
 
 
@@ -59,10 +60,7 @@ def write_scores(files: Sequence[str], model: str, out: Path, device: str | None
             if isinstance(system, Reranker):
                 scores = system.score(query, documents)
             else:
-                one_D, some_BD = (
-                    np.asarray(system.embed(texts, is_query)) for texts, is_query in (([query], True), (documents, False))
-                )
-                scores = (some_BD @ one_D[0]) / np.maximum(np.linalg.norm(some_BD, axis=1) * np.linalg.norm(one_D[0]), 1e-12)
+                scores = unit(system.embed(documents, False)) @ unit(system.embed([query], True))[0]
             file.write(json.dumps({**row[1], columns.scores: [float(score) for score in scores]}, ensure_ascii=False) + "\n")
             count += 1
     os.replace(part, out)
@@ -92,7 +90,7 @@ def write_passages(files: Sequence[str], model: str, out: Path, device: str | No
     if not parts:
         raise DataError(f"no document in {', '.join(files)} has more than {PASSAGE} words; there is no passage to choose")
     passage_XD, query_XD = (
-        _unit(system.embed(list(chain.from_iterable(some)), is_query))
+        unit(system.embed(list(chain.from_iterable(some)), is_query))
         for some, is_query in ((parts, False), (queries.values(), True))
     )
     ends, count = np.cumsum([len(some) for some in parts]), 0
@@ -112,8 +110,3 @@ def _vectors(model: str, device: str | None) -> Vectors:
     if not isinstance(system, Vectors):
         raise ConfigError(f"{model} gives no vector for a text; name a model that does, or write scores to a .jsonl file")
     return system
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    found = np.asarray(vectors, dtype=np.float32)
-    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
