@@ -21,6 +21,8 @@ title "Masked tokens: bits per masked byte"
 with "$corpus/validation.jsonl.zst" modernbert eval masked "$model" "$corpus/validation.jsonl.zst"
 title "Facts and forms"
 with "$corpus/cloze.jsonl.gz" modernbert eval cloze "$model" "$corpus/cloze.jsonl.gz"
+title "Rows of 8,192 tokens"
+with "$corpus/validation.jsonl.zst" modernbert eval positions "$model" "$corpus/validation.jsonl.zst" --rows 30
 title "fill-mask, a fresh process"
 time modernbert fill-mask --model "$model" "The capital of France is [MASK]."
 title "Equality with transformers, packed as alone, windows, parameter counts, the announcement's samples, the whole corpus in rows"
