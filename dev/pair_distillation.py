@@ -47,9 +47,11 @@ from modernbert.data.shards import TokenShards
 from modernbert.data.tables import read_table
 from modernbert.engine.engine import load, tokenizer_of
 from modernbert.engine.hardware import choose_device, choose_dtype
+from modernbert.eval.supervised import pack_examples
 from modernbert.model.heads import MaskedLM, SequenceClassifier, pool
 from modernbert.model.losses import IGNORE, MaskedLMLoss
 from modernbert.recipes.suites import development
+from modernbert.tasks.metrics import spearman
 from modernbert.text.tokenizer import Tokenizer
 from modernbert.train.finetune import prepare, train_once
 from modernbert.train.optimizers import OptimizerConfig, build_optimizers, set_learning_rates
@@ -59,6 +61,8 @@ from modernbert.train.suite import Member
 FIRST, TASKS = "pairs", ("mrpc", "rte", "qnli", "stsb")
 RANKS = ((0, 1), (1, 2), (2, 5), (5, 16), (16, 64))
 """One neighbour of each sentence is drawn from each of these."""
+ASKED = ((0, 1), (1, 2), (2, 3), (3, 6), (6, 10), (10, 16), (16, 24), (24, 40), (40, 64))
+"""And of each question from these, among sentences that ask nothing."""
 LONGEST = 96
 """Tokens of a text that are read; the rest is cut."""
 PEER_RATE = {"stsb": 3e-4}
@@ -83,17 +87,21 @@ def make(sets: Path, corpus: Path, work: Path, sentences: int) -> None:
         if words_of(text) not in measured:
             texts.setdefault(text, len(texts))
     names = list(texts)
-    vectors = load("tiny-embed").embed(names, prompt_name="document", normalize=True, truncate=True)
-    near_NK = neighbours(torch.from_numpy(vectors), RANKS[-1][1])
+    unit_ND = torch.from_numpy(load("tiny-embed").embed(names, prompt_name="document", normalize=True, truncate=True))
+    asks = torch.tensor([name.endswith("?") for name in names])
+    answers, questions = (~asks).nonzero()[:, 0], asks.nonzero()[:, 0]
     rng, found = random.Random(0), list(labelled)
-    for number, near in enumerate(near_NK.tolist()):
-        some = {near[rng.randrange(*ranks)] for ranks in RANKS if ranks[0] < len(near) and ranks[1] <= len(near)}
-        found += [_ordered(number, other, names, rng) for other in sorted(some)]
+    for number, near in enumerate(neighbours(unit_ND, unit_ND, RANKS[-1][1] + 1).tolist()):
+        others = [other for other in near if other != number]
+        found += [_ordered(number, other, names, rng) for other in drawn(others, RANKS, rng)]
         if rng.random() < 0.3:
             found.append(_ordered(number, rng.randrange(len(names)), names, rng))
         if number % 3 == 0:
-            edited = with_changes(names[number], names[near[0]], rng)
-            found.append((number, texts.setdefault(edited, len(texts))))
+            found.append((number, texts.setdefault(with_changes(names[number], names[others[0]], rng), len(texts))))
+    if len(questions):
+        near_QK = answers[neighbours(unit_ND[questions], unit_ND[answers], ASKED[-1][1])]
+        for number, near in zip(questions.tolist(), near_QK.tolist(), strict=True):
+            found += [(number, other) for other in drawn(near, ASKED, rng)]
     work.mkdir(parents=True, exist_ok=True)
     with (work / "texts.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
@@ -123,16 +131,20 @@ def corpus_texts(corpus: Path, count: int) -> Iterator[str]:
         yield from rng.sample(some, min(share, len(some)))
 
 
-def neighbours(unit_ND: Tensor, count: int) -> Tensor:
-    """The numbers of the `count` nearest others of each unit vector, nearest first."""
+def neighbours(unit_ND: Tensor, among_MD: Tensor, count: int) -> Tensor:
+    """The numbers of the `count` nearest unit vectors among M of each of N, nearest first."""
     device = choose_device(None)
-    all_ND = unit_ND.to(device, torch.float16 if device.type == "cuda" else torch.float32)
-    near = []
-    for begin in range(0, len(all_ND), 2048):
-        alike_BN = all_ND[begin : begin + 2048] @ all_ND.T
-        alike_BN[torch.arange(len(alike_BN)), torch.arange(begin, begin + len(alike_BN))] = -1
-        near.append(alike_BN.topk(min(count, len(all_ND) - 1), dim=1).indices.cpu())
-    return torch.cat(near)
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    among_DM = among_MD.to(device, dtype).T
+    parts = [
+        (part.to(device, dtype) @ among_DM).topk(min(count, among_DM.shape[1])).indices.cpu() for part in unit_ND.split(2048)
+    ]
+    return torch.cat(parts)
+
+
+def drawn(near: Sequence[int], ranks: Sequence[tuple[int, int]], rng: random.Random) -> list[int]:
+    """One of each stretch of a list."""
+    return [near[rng.randrange(begin, end)] for begin, end in ranks if end <= len(near)]
 
 
 def with_changes(text: str, other: str, rng: random.Random) -> str:
@@ -227,7 +239,7 @@ class PairRows:
 
 
 def teach(sets: Path, work: Path, ours: str | None, peer: str | None, seeds: int, workers: int) -> None:
-    """Fine-tunes the teachers, `pairs` first and from each of these one for every task, and writes teachers.json with their dev scores."""
+    """Fine-tunes the teachers, `pairs` first and from each of these one for every task; teachers-KINDS.json gets their dev scores."""
     os.environ |= {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
     models = {kind: str(folder) for kind, folder in (("peer", peer), ("ours", ours)) if folder}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -249,7 +261,7 @@ def teach(sets: Path, work: Path, ours: str | None, peer: str | None, seeds: int
                     going |= {
                         pool.submit(one_teacher, kind, model, task, seed, work): (kind, model, task, seed) for task in TASKS
                     }
-    write_json(work / "teachers.json", {"scores": scores, "models": models})
+    write_json(work / f"teachers-{'-'.join(models)}.json", {"scores": scores, "models": models})
 
 
 def one_teacher(kind: str, model: str, name: str, seed: int, work: Path) -> float:
@@ -280,10 +292,11 @@ def _teacher(work: Path, kind: str, name: str, seed: int) -> Path:
     return work / f"teacher-{kind}-{seed}" / name
 
 
-def score(work: Path, workers: int) -> None:
-    """Writes scores-KIND-SEED-TASK.npy of every teacher: float16 [pairs, classes]."""
+def score(work: Path, workers: int, kinds: Sequence[str]) -> None:
+    """Writes scores-KIND-SEED-TASK.npy of every teacher of these kinds: float16 [pairs, classes]."""
     os.environ["TQDM_DISABLE"] = "1"
-    models = json.loads((work / "teachers.json").read_text())["models"]
+    known = [json.loads(path.read_text())["models"] for path in sorted(work.glob("teachers*.json"))]
+    models = {kind: model for some in known for kind, model in some.items() if kind in kinds}
     for model in models.values():
         PairRows(work, Tokenizer.load(resolve(model)))
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -376,7 +389,10 @@ def learn(start: str, work: Path, out: Path, asked: argparse.Namespace) -> None:
     all_P = order.permutation(len(rows))
     held_out, taught = all_P[: min(4096, len(rows) // 20)], all_P[min(4096, len(rows) // 20) :]
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "config.json", {**vars(asked), "teachers": json.loads((work / "teachers.json").read_text())})
+    write_json(
+        out / "config.json",
+        {**vars(asked), "teachers": [json.loads(path.read_text()) for path in sorted(work.glob("teachers*.json"))]},
+    )
     batches = ahead_of(rows, targets_PC, taught, asked.pairs, asked.steps, order)
     begun, sums = time.perf_counter(), torch.zeros(2, device=device)
     with (out / "log.jsonl").open("w") as log:
@@ -408,6 +424,7 @@ def learn(start: str, work: Path, out: Path, asked: argparse.Namespace) -> None:
     for some in texts:
         some.close()
     save_model(model, model.config, out / "model", tokenizer=tokenizer)
+    print(json.dumps(own_scores(scores, tokenizer, work, sizes, device)), flush=True)
 
 
 def ahead_of(
@@ -443,6 +460,30 @@ def errors_by_task(
     return {name: round(part.mean().item(), 4) for name, part in zip((FIRST, *TASKS), errors_C.split(list(sizes)), strict=True)}
 
 
+@torch.no_grad()
+def own_scores(
+    scores: PairScores, tokenizer: Tokenizer, work: Path, sizes: Sequence[int], device: torch.device
+) -> dict[str, float]:
+    """What the student's own classifiers do on the tasks' dev rows, without fine-tuning: Spearman's correlation of the first column."""
+    scores.eval()
+    begins, found = np.cumsum([0, *sizes]), {}
+    for name in TASKS:
+        task = _members()[name].config.task
+        rows = list(read_table(work / "data" / name / "dev.jsonl"))
+        fitted = task.fit(list(read_table(work / "data" / name / "train.jsonl")))
+        examples = fitted.encode(rows, tokenizer, 256).examples
+        groups = [examples[at : at + 128] for at in range(0, len(examples), 128)]
+        column = begins[1 + TASKS.index(name)]
+        said = torch.cat([scores(pack_examples(some).to(device))[:, column].cpu() for some in groups]).numpy()
+        gold = np.array([example.label for example in examples], float)
+        found[name] = spearman(gold, said)
+        if len(set(gold)) == 2:
+            found[f"{name}, best accuracy"] = max(
+                float(((said > at) == (gold == 0)).mean()) for at in np.quantile(said, np.linspace(0.02, 0.98, 97))
+            )
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -461,6 +502,7 @@ def main() -> None:
     verb = verbs.add_parser("score")
     verb.add_argument("work", type=Path)
     verb.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    verb.add_argument("--kinds", nargs="+", default=["ours", "peer"])
     verb = verbs.add_parser("learn")
     verb.add_argument("start")
     verb.add_argument("work", type=Path)
@@ -480,7 +522,7 @@ def main() -> None:
     elif asked.verb == "teach":
         teach(asked.sets, asked.work, asked.ours, asked.peer, asked.seeds, asked.workers)
     elif asked.verb == "score":
-        score(asked.work, asked.workers)
+        score(asked.work, asked.workers, asked.kinds)
     else:
         work, out = asked.work, asked.out
         asked.work, asked.out = str(work), str(out)
