@@ -508,7 +508,13 @@ def main() -> None:
     verb.add_argument("work", type=Path)
     verb.add_argument("out", type=Path)
     verb.add_argument("--shards", nargs="+")
-    verb.add_argument("--lengths", nargs="+", type=int, default=[1024, 8192], help="of rows of text, in turn")
+    verb.add_argument(
+        "--lengths",
+        nargs="+",
+        type=int,
+        default=[1024, 128, 8192],
+        help="of rows of text, in turn: without short ones a model forgets to fill masks in single sentences",
+    )
     verb.add_argument("--tokens", type=int, default=65_536, help="of text in a step")
     verb.add_argument("--pairs", type=int, default=2048, help="in a step")
     verb.add_argument("--steps", type=int, default=1500)
