@@ -46,13 +46,20 @@ class PaddedEncoder(nn.Module):
         self.padded, self.sep_id = model, sep_id
 
     def forward(self, batch: Batch) -> Tensor:
-        rows = [batch.ids_T[start:end].long() for start, end in itertools.pairwise(batch.cu_seqlens.tolist())]
-        ids_BL = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.padded.config.pad_token_id)
-        mask_BL = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+        lengths_B = batch.cu_seqlens.diff()
+        row_T = torch.arange(batch.rows, device=batch.device).repeat_interleave(lengths_B, output_size=len(batch.ids_T))
+        shape = (batch.rows, batch.max_seqlen)
+        ids_BL = torch.full(shape, self.padded.config.pad_token_id, dtype=torch.long, device=batch.device)
+        ids_BL[row_T, batch.pos_T.long()] = batch.ids_T.long()
+        mask_BL = (torch.arange(batch.max_seqlen, device=batch.device) < lengths_B[:, None]).long()
         ends_BL = (ids_BL == self.sep_id).long()
         types_BL = ((ends_BL.cumsum(1) - ends_BL) > 0).long() * mask_BL  # all after the first text's end
         with torch.autocast("cuda", torch.bfloat16, enabled=ids_BL.is_cuda):
             return self.padded(input_ids=ids_BL, attention_mask=mask_BL, token_type_ids=types_BL).logits
+
+    def save_encoder(self, path: Path) -> None:
+        """Its weights without the classifier, as `peer_start` reads them."""
+        save_file(self.padded.base_model.state_dict(), path)
 
 
 def peer_record(members: Sequence[Member], folder: str | Path, data: str | Path, out: str | Path) -> dict[str, Any]:
@@ -80,11 +87,13 @@ def peer_record(members: Sequence[Member], folder: str | Path, data: str | Path,
             if (member.name, rate, seed) in done:
                 continue
             started = time.perf_counter()
-            run, model = train_once(job, rate, seed, _start(member, Path(folder), out, job, seed))
+            before = out / f"{member.begins_from}.safetensors"
+            start = peer_start(Path(folder), job.model_config.num_labels, job.world.device, seed, before)
+            run, model = train_once(job, rate, seed, start)
             score = run.scores.get(job.task.metric, -1.0)
             if model is not None and score > best:
                 best = score
-                save_file(model.padded.base_model.state_dict(), out / f"{member.name}.safetensors")
+                model.save_encoder(out / f"{member.name}.safetensors")
             line = {"set": member.name, "metric": job.task.metric, "learning_rate": rate, "seed": seed, "score": score}
             record["runs"].append({**line, "epoch": run.epoch, "seconds": time.perf_counter() - started})
             write_json(path, record)
@@ -105,12 +114,16 @@ def _prepare(member: Member, folder: Path, root: Path, out: Path) -> Job:
     if source is None:
         raise DataError(f"{member.name} is not in {root}; wanted files such as {member.sources[0].dev}")
     train, dev = write_rows(source, root, out / "data" / member.name)
-    config: FinetuneConfig = dataclasses.replace(member.config, train=str(train), dev=str(dev), out=str(out / member.name))
-    Path(config.out).mkdir(exist_ok=True)
-    rows = {"train": list(read_table(train)), "dev": list(read_table(dev))}
+    return peer_job(dataclasses.replace(member.config, train=str(train), dev=str(dev), out=str(out / member.name)), folder)
+
+
+def peer_job(config: FinetuneConfig, folder: Path) -> Job:
+    """What the runs of a config share, with another library's tokenizer; makes the config's folder."""
+    Path(config.out).mkdir(parents=True, exist_ok=True)
+    rows = {"train": list(read_table(config.train)), "dev": list(read_table(config.dev))}
     task, tokenizer = config.task.fit(rows["train"]), Tokenizer.load(folder)
     encoded = {name: task.encode(some, tokenizer, config.max_length) for name, some in rows.items()}
-    tqdm.write(f"{member.name}: {encoded['train'].cut} and {encoded['dev'].cut} rows were cut to {config.max_length} tokens")
+    tqdm.write(f"{config.out}: {encoded['train'].cut} and {encoded['dev'].cut} rows were cut to {config.max_length} tokens")
     return Job(
         config=config,
         task=task,
@@ -124,12 +137,10 @@ def _prepare(member: Member, folder: Path, root: Path, out: Path) -> Job:
     )
 
 
-def _start(member: Member, folder: Path, out: Path, job: Job, seed: int) -> nn.Module:
-    """The peer with a new classifier, and the encoder of the member that it begins from."""
+def peer_start(folder: Path, classes: int, device: torch.device, seed: int, encoder: Path | None = None) -> PaddedEncoder:
+    """The peer with a new classifier, and with the encoder's weights of a run before, if there is such a file."""
     torch.manual_seed(seed)
-    classes = job.model_config.num_labels
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=classes, dtype=torch.float32)
-    before = out / f"{member.begins_from}.safetensors"
-    if before.exists():
-        model.base_model.load_state_dict(load_file(before))
-    return PaddedEncoder(model, Tokenizer.load(folder).sep_id).to(job.world.device)
+    if encoder is not None and encoder.exists():
+        model.base_model.load_state_dict(load_file(encoder))
+    return PaddedEncoder(model, Tokenizer.load(folder).sep_id).to(device)

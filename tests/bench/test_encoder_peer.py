@@ -60,8 +60,8 @@ def test_it_learns_is_handed_over_and_goes_on_where_it_was(bert, tmp_path, monke
     assert [(run["set"], run["seed"]) for run in record["runs"]] == [("first", 0), ("first", 1), ("second", 0)]
     assert module.markdown(record).splitlines()[2].startswith("| first | accuracy | 0.003 | ")
     assert max(run["score"] for run in record["runs"]) > 0.8
-    model = module._start(members[1], bert, tmp_path / "record", module._prepare(members[1], bert, tmp_path, tmp_path / "x"), 0)
-    kept = module.load_file(tmp_path / "record" / "first.safetensors")
+    before = tmp_path / "record" / "first.safetensors"
+    model, kept = module.peer_start(bert, 2, torch.device("cpu"), 0, before), module.load_file(before)
     assert all(torch.equal(tensor, kept[name]) for name, tensor in model.padded.base_model.state_dict().items())
     monkeypatch.setattr(module, "train_once", None)
     again = peer_record(members, bert, tmp_path, tmp_path / "record")
