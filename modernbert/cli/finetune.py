@@ -14,7 +14,7 @@ MODEL is a packaged model, a folder, or a name on the hub. Rows are .jsonl (also
 learning rates and seeds are one job with a table at the end; the best checkpoint goes to OUT/model. Retrievers (dense, late,
 distilled, tiny_distilled, tiny_embed) learn from pairs, and leave their last.
 `modernbert finetune RECIPE --help` lists the settings of a recipe, as they are for models of base's width; for `tiny` rates are four
-times as great, and epochs twice as many, where you name none.
+times as great, and epochs three times as many, where you name none.
 
 \b
 modernbert finetune classification tiny train=train.csv dev=dev.csv out=runs/mine

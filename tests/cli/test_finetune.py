@@ -33,8 +33,8 @@ def test_a_csv_file_becomes_a_model_and_a_table(tiny_folder, tmp_path):
 @pytest.mark.parametrize(
     ("recipe", "width", "rates", "epochs"),
     [
-        ("classification", 384, (3.2e-4,), 6),
-        ("question_answering", 512, (1.125e-4,), 3),
+        ("classification", 384, (3.2e-4,), 9),
+        ("question_answering", 512, (1.125e-4,), 4),
         ("sst2", 768, (8e-5,), 2),
         ("rte", 1024, (5e-5,), 3),
     ],
@@ -51,7 +51,7 @@ def test_settings_that_are_given_are_taken_as_they_are_for_a_narrow_model_and_re
     asked = []
     monkeypatch.setattr("modernbert.train.finetune.finetune", lambda config, model: asked.append(config) or 1 / 0)
     run("classification", "tiny", "learning_rates=5e-5")
-    assert (asked[0].learning_rates, asked[0].epochs) == ((5e-5,), 6)
+    assert (asked[0].learning_rates, asked[0].epochs) == ((5e-5,), 9)
     monkeypatch.setattr("modernbert.train.contrastive.train_retriever", lambda config, model: asked.append(config) or 1 / 0)
     run("dense", "tiny")
     assert asked[1] == RECIPES["dense"]()
