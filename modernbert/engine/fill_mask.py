@@ -1,6 +1,6 @@
 """The likeliest words at each mask, in the shape of transformers' fill-mask pipeline.
 
-M masked positions · X some of them · D hidden · K words for each mask · V vocabulary.
+M masked positions · X some of them · D hidden · K words for each mask · W some of its words · V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from modernbert.batch import Batch
 from modernbert.engine.runner import Runner
@@ -19,6 +20,10 @@ from modernbert.text.rows import rows_of
 
 MASKS = 1024
 """Masks whose scores are made together: each takes a float for every word, several times."""
+
+WORDS = 1024
+"""Words whose weights become float32 together on a CPU, so that they stay in its cache: one mask takes 2.4 ms for `tiny`'s 24,576 words and
+6 for base's, where all at once took 19 and 81, most of it for new memory."""
 
 
 def fill_mask(runner: Runner, text: Any, top_k: int) -> list[Any]:
@@ -55,4 +60,9 @@ def logits(runner: Runner, batch: Batch, at_M: Int[Tensor, "M"]) -> Float[Tensor
 
 
 def _scores(model: MaskedLM, x_XD: Float[Tensor, "X D"]) -> Float[Tensor, "X V"]:
-    return model.decoder(model.head(x_XD).float())  # bf16 logits have steps of 1/16: scores would tie
+    """In float32: bf16 logits have steps of 1/16, and scores would tie."""
+    x_XD, decoder = model.head(x_XD).float(), model.decoder
+    if x_XD.device.type != "cpu" or not isinstance(decoder, nn.Linear) or decoder.weight.dtype == torch.float32:
+        return decoder(x_XD)
+    parts = zip(decoder.weight.split(WORDS), decoder.bias.split(WORDS), strict=True)
+    return torch.cat([F.linear(x_XD, weight_WD.float(), bias_W.float()) for weight_WD, bias_W in parts], dim=-1)

@@ -15,6 +15,7 @@ from modernbert.engine import fill_mask, runner
 from modernbert.engine.batching import GPU_TOKENS
 from modernbert.engine.engine import Engine, load
 from modernbert.errors import CheckpointError, ConfigError, HardwareError, TextError
+from modernbert.model.heads import MaskedLM
 from modernbert.text.tokenizer import Tokenizer
 from modernbert.text.train import train_tokenizer
 
@@ -60,6 +61,18 @@ def test_fill_mask_returns_what_the_pipeline_returns(engine, fill_mask_pipeline,
 def test_fill_mask_can_name_the_whole_vocabulary_special_tokens_included(engine, fill_mask_pipeline):
     text = "The [MASK] of [PAD] France is [MASK]."
     assert_same_words(engine.fill_mask(text, top_k=512), fill_mask_pipeline(text, top_k=512))
+
+
+def test_weights_of_16_bits_score_some_words_after_others_as_all_at_once(tiny_folder, monkeypatch):
+    """Sums of the same float32 products, perhaps in another order: 1e-5 is some twenty roundings at the scores' size."""
+    model = load(tiny_folder, device="cpu", dtype="bfloat16")._runner.head(MaskedLM, "fill_mask")
+    x_XD = torch.randn(3, model.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(fill_mask, "WORDS", 100)
+    with torch.inference_mode():
+        found, decoder = fill_mask._scores(model, x_XD), model.decoder
+        wanted = torch.nn.functional.linear(model.head(x_XD).float(), decoder.weight.float(), decoder.bias.float())
+    assert decoder.weight.dtype == torch.bfloat16 and found.dtype == torch.float32
+    assert torch.allclose(found, wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_fill_mask_scores_no_more_masks_at_a_time_than_fit_whatever_a_batch_holds(tiny_folder, monkeypatch):
