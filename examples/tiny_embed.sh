@@ -4,7 +4,8 @@
 #     bash examples/tiny_embed.sh CORPUS SETS [WORK]
 #
 # CORPUS holds `SOURCE-NNNN.jsonl.zst`, SETS the search sets in a folder each, as `modernbert eval retrieval --suite` reads them. Wants one GPU
-# and `pip install .[eval]`. Whatever is stopped goes on where it was when the same command is given again.
+# and `pip install .[eval]`. Whatever is stopped goes on where it was when the same command is given again. The result has the vocabulary of
+# the `tiny` that it begins from: 24,576 tokens now, 16,384 when the packaged one was begun, so it is 3.1M parameters larger.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 corpus=$(cd "$1" && pwd) sets=$(cd "$2" && pwd)

@@ -55,8 +55,8 @@ def resolve(name_or_folder: str | Path | None = None) -> Path:
     if name in packaged_names():
         return PACKAGED / name
     folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
+    if folder.is_dir():  # ./tiny shall be the same folder when what was found is asked for again
+        return folder.absolute() if str(folder) in packaged_names() else folder
     if folder.exists():
         raise CheckpointError(f"{name} is a file; give the folder that holds it, with its config.json")
     if isinstance(name_or_folder, str) and _HUB_ID.fullmatch(name):

@@ -38,6 +38,15 @@ def test_a_folder_is_itself(packaged, tmp_path, monkeypatch):
     assert resolve("~/org/model") == folder
 
 
+def test_a_folder_with_the_name_of_a_packaged_model_stays_itself_when_it_is_asked_for_again(packaged, tmp_path, monkeypatch):
+    """Who loads a model asks for its folder several times, with what was found before; a `Path` drops the dot of ./tiny."""
+    here = tmp_path / "here"
+    (here / "tiny").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    assert resolve(resolve("./tiny")) == resolve(str(resolve("./tiny"))) == here / "tiny"
+    assert resolve("tiny") == packaged / "tiny"
+
+
 def test_a_hub_name_brings_configuration_safetensors_and_tokenizer_only(packaged, tmp_path, monkeypatch):
     asked = {}
 
