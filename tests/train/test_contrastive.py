@@ -229,7 +229,7 @@ def test_sigkill_leaves_a_run_that_goes_on(tiny_folder, pairs_file, tmp_path):
 
 def test_it_learns_to_find_and_other_libraries_load_what_it_found(tiny_folder, tmp_path):
     sentence_transformers = pytest.importorskip("sentence_transformers")
-    train, dev = write(tmp_path / "train.jsonl", rows(60)), write(tmp_path / "dev.jsonl", rows(20))
+    train, dev = write(tmp_path / "train.jsonl", rows(60)), write(tmp_path / "things.jsonl", rows(20))
     prompts = {"query_prompt": "query: ", "document_prompt": "text: "}
     settings = config(
         train, tmp_path / "run", epochs=12, batch_pairs=20, dev=(dev,), save_every_steps=1000, evaluations=2,
@@ -237,7 +237,7 @@ def test_it_learns_to_find_and_other_libraries_load_what_it_found(tiny_folder, t
     )  # fmt: skip
     folder = train_retriever(settings, tiny_folder)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    searched = [line["dev"]["dev"] for line in lines if "dev" in line]
+    searched = [line["dev"]["things"] for line in lines if "dev" in line]
     assert len(searched) == 2 and searched[-1] > 0.9
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["pairs"] == {"train": 60} and result["dev"]["scores"][0]["seeds"][0]["ndcg@10"] == pytest.approx(
