@@ -41,8 +41,8 @@ tags: [modernbert, sentence-transformers, feature-extraction]
 
 One vector of {width} for a text of prose or code, up to {limit:,} tokens: a ModernBERT of {parameters:.1f}M parameters, made of
 the first run of [`tiny`](../tiny/README.md) in rounds of two stages with a teacher, all-MiniLM-L6-v2 (Apache 2.0). Mean of the tokens,
-length 1; the first 64, 128 or 256 numbers serve as shorter vectors (Matryoshka). Queries and documents have prompts, which the folder's readers put there
-when they are asked for a query or a document.
+length 1; the first 64, 128 or 256 numbers serve as shorter vectors (Matryoshka). Queries and documents have prompts, which the folder's
+readers put there when they are asked for a query or a document.
 
     modernbert embed "where do ants live" --prompt-name query
 
