@@ -292,8 +292,8 @@ def _teacher(work: Path, kind: str, name: str, seed: int) -> Path:
     return work / f"teacher-{kind}-{seed}" / name
 
 
-def score(work: Path, workers: int, kinds: Sequence[str]) -> None:
-    """Writes scores-KIND-SEED-TASK.npy of every teacher of these kinds: float16 [pairs, classes]."""
+def score(work: Path, workers: int, kinds: Sequence[str], seeds: Sequence[int]) -> None:
+    """Writes scores-KIND-SEED-TASK.npy, float16 [pairs, classes], of the teachers of these kinds and seeds: several GPUs can share them."""
     os.environ["TQDM_DISABLE"] = "1"
     known = [json.loads(path.read_text())["models"] for path in sorted(work.glob("teachers*.json"))]
     models = {kind: model for some in known for kind, model in some.items() if kind in kinds}
@@ -302,9 +302,10 @@ def score(work: Path, workers: int, kinds: Sequence[str]) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         found = [
-            pool.submit(scores_of, kind, model, name, int(folder.name.rpartition("-")[2]), work)
+            pool.submit(scores_of, kind, model, name, seed, work)
             for kind, model in models.items()
-            for folder in sorted(work.glob(f"teacher-{kind}-*"))
+            for seed in seeds
+            if _teacher(work, kind, FIRST, seed).exists()
             for name in (FIRST, *TASKS)
         ]
         for future in tqdm(found):
@@ -503,6 +504,7 @@ def main() -> None:
     verb.add_argument("work", type=Path)
     verb.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     verb.add_argument("--kinds", nargs="+", default=["ours", "peer"])
+    verb.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     verb = verbs.add_parser("learn")
     verb.add_argument("start")
     verb.add_argument("work", type=Path)
@@ -528,7 +530,7 @@ def main() -> None:
     elif asked.verb == "teach":
         teach(asked.sets, asked.work, asked.ours, asked.peer, asked.seeds, asked.workers)
     elif asked.verb == "score":
-        score(asked.work, asked.workers, asked.kinds)
+        score(asked.work, asked.workers, asked.kinds, asked.seeds)
     else:
         work, out = asked.work, asked.out
         asked.work, asked.out = str(work), str(out)
