@@ -200,7 +200,9 @@ class PairRows:
                 for row in tokenizer.encode([row["text"] for _, row in read_rows(work / "texts.jsonl")], special=False)
             ]
             ids = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32)
-            np.savez(kept, ids=ids, lengths=np.array([len(row) for row in rows]))
+            part = kept.with_name(f".{os.getpid()}-{kept.name}")
+            np.savez(part, ids=ids, lengths=np.array([len(row) for row in rows]))
+            os.replace(part, kept)
         tokens = np.load(kept)
         self.ids, self.lengths = tokens["ids"], tokens["lengths"]
         self.begins = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
