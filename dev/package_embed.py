@@ -8,8 +8,8 @@ The documents of the second file say what the weights are rounded for. The run's
 are there, `dims*.json` of the same with `--against dim128:MODEL` and so on, and `speed.json` of `dev/embed_cpu.py`; and `commit` of the
 code that trained.
 
-It makes a card of one run of that script. The packaged card tells of five rounds under "How it was made", written by hand: keep that part when
-only weights and tables are new.
+It makes a card of one run of that script. The packaged card tells of five rounds under "How it was made", written by hand: keep that part
+when only weights and tables are new.
 """
 
 import json
