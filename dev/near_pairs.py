@@ -27,7 +27,7 @@ from modernbert.data.labelled import DISTINCT, words_of, write_rows
 from modernbert.data.tables import read_table
 from modernbert.engine.engine import load
 from modernbert.engine.hardware import choose_device
-from modernbert.recipes.suites import development
+from modernbert.recipes.suites import pairs
 
 RANKS = ((0, 1), (1, 2), (2, 5), (5, 16), (16, 64))
 """One neighbour of each sentence is drawn from each of these."""
@@ -38,8 +38,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(])")
 
 def make(sets: Path, corpus: Path, work: Path, sentences: int) -> None:
     """Writes texts.jsonl, pairs.npy (int32 [pairs, 2], numbers of texts; the labelled ones come first) and made.json."""
-    (pairs,) = (member for member in development("tiny") if member.name == "pairs")
-    train, _ = write_rows(pairs.sources[0], sets, work / "data" / "pairs")
+    train, _ = write_rows(pairs().sources[0], sets, work / "data" / "pairs")
     measured = {words for path in sets.glob("glue_*/dev.jsonl.gz") for _, row in read_rows(path) for words in _words(row)}
     texts: dict[str, int] = {}
     labelled = [

@@ -20,12 +20,12 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from multiprocessing import get_context
+from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
 
 import numpy as np
 import torch
+from gpu_workers import gpu_workers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -47,7 +47,7 @@ from modernbert.engine.hardware import choose_device, choose_dtype
 from modernbert.eval.supervised import pack_examples
 from modernbert.model.heads import MaskedLM, SequenceClassifier, pool
 from modernbert.model.losses import IGNORE, MaskedLMLoss
-from modernbert.recipes.suites import development
+from modernbert.recipes.suites import development, pairs
 from modernbert.tasks.metrics import spearman
 from modernbert.text.tokenizer import Tokenizer
 from modernbert.train.batches import ahead
@@ -64,7 +64,7 @@ PEER_RATE = {"stsb": 3e-4}
 
 
 def _members() -> dict[str, Member]:
-    return {member.name: member for member in development("tiny") if member.name in (FIRST, *TASKS)}
+    return {FIRST: pairs()} | {member.name: member for member in development("tiny") if member.name in TASKS}
 
 
 # pairs as tokens
@@ -121,7 +121,7 @@ def teach(sets: Path, work: Path, ours: str | None, peer: str | None, seeds: int
     """Fine-tunes the teachers, `pairs` first and from each of these one for every task; teachers-KINDS.json gets their dev scores."""
     os.environ |= {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
     models = {kind: str(folder) for kind, folder in (("peer", peer), ("ours", ours)) if folder}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with gpu_workers(workers) as pool:
         written = [pool.submit(write_rows, one.sources[0], sets, work / "data" / name) for name, one in _members().items()]
         for rows in written:
             rows.result()
@@ -179,7 +179,7 @@ def score(work: Path, workers: int, kinds: Sequence[str], seeds: Sequence[int]) 
     for model in models.values():
         PairRows(work, Tokenizer.load(resolve(model)))
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with gpu_workers(workers) as pool:
         found = [
             pool.submit(scores_of, kind, model, name, seed, work)
             for kind, model in models.items()

@@ -38,6 +38,7 @@ from modernbert.train.claim import claim
 from modernbert.train.distributed import World, join, repeatable
 from modernbert.train.log import Log
 from modernbert.train.optimizers import build_optimizers, set_learning_rates
+from modernbert.train.replay import MOST_PARAMETERS
 from modernbert.train.schedules import micro_batches_after
 from modernbert.train.settings import Phase, PretrainConfig, check, settings
 from modernbert.train.state import Checkpoints, Progress, resume
@@ -176,12 +177,22 @@ def share_out(loss_of: MaskedLMLoss, config: PretrainConfig, world: World) -> nn
     layers = loss_of.model.model.layers
     if not config.shard_weights:
         if config.compile:
-            loss_of.compile(dynamic=False)
+            loss_of.compile(dynamic=False, mode="reduce-overhead" if replays(loss_of.model, config, world) else "default")
         return world.parallel(loss_of)
     if config.compile:  # layer by layer: between them weights are gathered, which no graph can hold
         for layer in layers:
             layer.compile(dynamic=False)
     return world.shard(loss_of, layers)
+
+
+def replays(model: MaskedLM, config: PretrainConfig, world: World) -> bool:
+    """Whether a micro-batch is recorded as CUDA graphs and replayed: a small model's GPU would wait for the host to start its kernels.
+
+    One micro-batch a step, as gradients of the next would be added where a replay writes them; and one process, as the exchange between
+    several hangs on hooks that a graph does not call.
+    """
+    small = sum(p.numel() for p in model.parameters()) <= MOST_PARAMETERS
+    return world.device.type == "cuda" and world.size == 1 and config.micro_batches == 1 and small
 
 
 @contextlib.contextmanager
