@@ -38,7 +38,7 @@ from modernbert.train.claim import claim
 from modernbert.train.distributed import World, join, repeatable
 from modernbert.train.log import Log
 from modernbert.train.optimizers import build_optimizers, set_learning_rates
-from modernbert.train.replay import MOST_PARAMETERS
+from modernbert.train.replay import replays
 from modernbert.train.schedules import micro_batches_after
 from modernbert.train.settings import Phase, PretrainConfig, check, settings
 from modernbert.train.state import Checkpoints, Progress, resume
@@ -177,7 +177,7 @@ def share_out(loss_of: MaskedLMLoss, config: PretrainConfig, world: World) -> nn
     layers = loss_of.model.model.layers
     if not config.shard_weights:
         if config.compile:
-            loss_of.compile(dynamic=False, mode="reduce-overhead" if replays(loss_of.model, config, world) else "default")
+            loss_of.compile(dynamic=False, mode="reduce-overhead" if replays_steps(loss_of.model, config, world) else "default")
         return world.parallel(loss_of)
     if config.compile:  # layer by layer: between them weights are gathered, which no graph can hold
         for layer in layers:
@@ -185,14 +185,14 @@ def share_out(loss_of: MaskedLMLoss, config: PretrainConfig, world: World) -> nn
     return world.shard(loss_of, layers)
 
 
-def replays(model: MaskedLM, config: PretrainConfig, world: World) -> bool:
+def replays_steps(model: MaskedLM, config: PretrainConfig, world: World) -> bool:
     """Whether a micro-batch is recorded as CUDA graphs and replayed: a small model's GPU would wait for the host to start its kernels.
 
     One micro-batch a step, as gradients of the next would be added where a replay writes them; and one process, as the exchange between
     several hangs on hooks that a graph does not call.
     """
-    small = sum(p.numel() for p in model.parameters()) <= MOST_PARAMETERS
-    return world.device.type == "cuda" and world.size == 1 and config.micro_batches == 1 and small
+    yarn = any(phase.global_rope_factor for phase in config.phases)
+    return world.size == 1 and config.micro_batches == 1 and not yarn and replays(model, config.model, world.device)
 
 
 @contextlib.contextmanager

@@ -76,12 +76,14 @@ def weights(folder):
 
 def test_steps_are_recorded_only_where_one_process_has_a_small_model_on_a_gpu_and_one_micro_batch(tmp_path, monkeypatch):
     gpu, small, one = World(device=torch.device("cuda")), MaskedLM(MODEL), config("shards", tmp_path)
-    assert loop.replays(small, one, gpu)
-    assert not loop.replays(small, one, World(device=torch.device("cpu")))
-    assert not loop.replays(small, one, World(device=gpu.device, size=2))
-    assert not loop.replays(small, config("shards", tmp_path, micro_batches=2), gpu)
-    monkeypatch.setattr(loop, "MOST_PARAMETERS", 1000)
-    assert not loop.replays(small, one, gpu)
+    assert loop.replays_steps(small, one, gpu)
+    assert not loop.replays_steps(small, one, World(device=torch.device("cpu")))
+    assert not loop.replays_steps(small, one, World(device=gpu.device, size=2))
+    assert not loop.replays_steps(small, config("shards", tmp_path, micro_batches=2), gpu)
+    slowed = Phase(tokens=6_000, length=64, global_rope_factor=2.0)
+    assert not loop.replays_steps(small, config("shards", tmp_path, phases=(slowed,)), gpu)
+    monkeypatch.setattr("modernbert.train.replay.MOST_PARAMETERS", 1000)
+    assert not loop.replays_steps(small, one, gpu)
 
 
 RECORDED = """
@@ -94,7 +96,7 @@ from modernbert.train.settings import Phase, PretrainConfig
 
 shards, out, recorded = sys.argv[1], sys.argv[2], sys.argv[3] == "recorded"
 if not recorded:
-    loop.replays = lambda *_: False
+    loop.replays_steps = lambda *_: False
 model = ModelConfig(num_hidden_layers=4, hidden_size=64, intermediate_size=64, num_attention_heads=1)
 phases = (Phase(tokens=10_000, length=64, warmup_tokens=1_000),)
 loop.pretrain(PretrainConfig(model=model, shards=(shards,), out=out, phases=phases, micro_batch_tokens=512, log_every_steps=2))
