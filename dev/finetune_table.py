@@ -45,7 +45,7 @@ from modernbert.train.suite_report import Baseline, Outcome, SuiteReport
 GLUE = ("cola", "mrpc", "rte", "qnli", "stsb", "mnli")
 SEEDS = (0, 1, 2)
 PEER_RATE = 1e-4
-"""The better of two for all-MiniLM-L6-v2 on all sets but STS-B, and there 0.4 points behind (bench/results/finetune_2026-11-27.md)."""
+"""The better of two for all-MiniLM-L6-v2 (bench/results/finetune_2026-11-27.md; STS-B: tiny_2026-11-28.md)."""
 
 
 @dataclasses.dataclass(frozen=True)

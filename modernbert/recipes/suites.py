@@ -113,7 +113,7 @@ _TINY = {
 }
 """Epochs, rows of a step, rate and where a set begins from, for `tiny`: a thousand steps and more also of small sets, as so small a model
 learns little in the hundreds that are enough for base (bench/results/finetune_2026-11-26.md: QNLI 72.4 after two epochs, below TF-IDF).
-A third of the rate is better for QNLI, MRPC and RTE (bench/results/finetune_2026-11-27.md).
+A third of the rate is better for MRPC and RTE (bench/results/finetune_2026-11-27.md).
 TREC QA's 94 questions are too few to begin with: 59.8 MAP alone, 77 after the SQuADs and WikiQA (bench/results/finetune_2026-11-27.md)."""
 
 
@@ -121,7 +121,7 @@ def development(size: Literal["base", "tiny"] = "base") -> tuple[Member, ...]:
     """Everything supervised that models here are tuned on: classes, labels, numbers, tags, answers, choices; three seeds.
 
     For `tiny` with two sets more to begin from: `squads`, all three SQuADs as one, for `squad_v2` and reranking; and `lookups`, contexts of
-    few keys, for `kv_retrieval`. AdamW, whose step is one launch on a GPU, at two to six times base's rates.
+    few keys, for `kv_retrieval`. AdamW, whose step is one launch on a GPU, at up to six times base's rates.
     """
     if size == "base":
         return _development()
