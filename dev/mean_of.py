@@ -2,7 +2,8 @@
 
     python dev/mean_of.py between distilled/model:0.35 embed/model:0.65
 
-Shares add up to 1. Source: Wortsman et al. 2022 (arXiv 2109.01903, 2203.05482): what fine-tuning gains without what it forgets.
+Shares add up to 1; `mean.json` in the folder keeps them. Source: Wortsman et al. 2022 (arXiv 2109.01903, 2203.05482): what fine-tuning
+gains without what it forgets.
 """
 
 import math
@@ -14,6 +15,7 @@ import torch
 from modernbert.checkpoint.folder import load_model, save_model
 from modernbert.checkpoint.modules import read_modules, write_modules
 from modernbert.checkpoint.names import resolve
+from modernbert.checkpoint.weights import write_json
 from modernbert.model.heads import Embedder, MaskedLM
 from modernbert.text.tokenizer import Tokenizer
 
@@ -29,6 +31,7 @@ def main() -> None:
         for same in zip(*(model.parameters() for model in models), strict=True):
             same[-1].copy_(sum(share * weight for share, weight in zip(shares, same, strict=True)))
     save_model(models[-1], models[-1].config, out, tokenizer=Tokenizer.load(folders[-1]))
+    write_json(out / "mean.json", dict(zip((name for name, _, _ in parts), shares, strict=True)))
     if modules:
         write_modules(out, models[-1].config, modules)
 
