@@ -191,8 +191,8 @@ def stages_said(run: Path, stages: list[Stage]) -> str:
     said = []
     for teacher, members in committees(run, stages).items():
         said.append(
-            f"The teacher `{teacher}` is a committee (`dev/committee.py`): {shares_said(members)}. Its members are right in different "
-            "places, and together better than each."
+            f"The teacher `{teacher}` is a committee (`dev/committee.py`): {shares_said(members)}, whose members "
+            "are right in different places."
         )
         for member in map(named, members):
             if (file := run / member / "studied.json").exists():
@@ -201,9 +201,7 @@ def stages_said(run: Path, stages: list[Stage]) -> str:
                 said.append(f"{member} is {what} (`dev/studied_teacher.py`).")
     for file in sorted(run.glob("*/mean.json"), key=lambda file: (file.parent.name == "model", file)):
         name = "The weights are" if file.parent.name == "model" else f"`{file.parent.name}` is"
-        said.append(
-            f"{name} {shares_said(json.loads(file.read_text()))} (`dev/mean_of.py`), which keeps more of each than any alone."
-        )
+        said.append(f"{name} {shares_said(json.loads(file.read_text()))} (`dev/mean_of.py`), to keep something of each.")
     environments = [stage.result["environment"] for stage in stages]
     devices, codes = (
         ", ".join(dict.fromkeys(values))

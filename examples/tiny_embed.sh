@@ -6,8 +6,9 @@
 # CORPUS holds `SOURCE-NNNN.jsonl.zst`, SETS the search sets in a folder each, as `modernbert eval retrieval --suite` reads them. Wants one GPU
 # and `pip install .[eval,export,report]`. Whatever is stopped goes on where it was when the same command is given again. WORK/tiny-embed is
 # the result, and its README.md tells how it was made and how good it is. It has the vocabulary of the `tiny` that it begins from: 24,576
-# tokens now, 16,384 when the packaged one was begun, so it is 3.1M parameters larger. Of the packaged one's five rounds these are the first,
-# the third and the fifth: the second was the third on fewer pairs, the fourth five short runs (bench/results/tiny_embed_2026-11-27.md).
+# tokens now, 16,384 when the packaged one was begun, so it is 3.1M parameters larger. The rounds are the packaged one's first, third and
+# fifth, without its pairs of manuals; the second was the third on fewer pairs, the fourth five short runs
+# (bench/results/tiny_embed_2026-11-27.md).
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 corpus=$(cd "$1" && pwd) sets=$(cd "$2" && pwd)

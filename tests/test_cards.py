@@ -70,7 +70,7 @@ def test_the_card_tells_of_every_round_from_its_own_records(tmp_path):
         "| again | between | `tiny_distilled` | committee | 40 of 1,000 pairs | 4,000,000 | 400 | 0.02 |",
     ]
     assert "`between` is 0.35 × distilled + 0.65 × embed" in said and "The weights are 0.5 × between + 0.5 × again" in said
-    assert "The teacher `committee` is a committee (`dev/committee.py`): 0.6 × studied-all + 0.4 × minilm." in said
+    assert "The teacher `committee` is a committee (`dev/committee.py`): 0.6 × studied-all + 0.4 × minilm, whose" in said
     assert "studied-all is minilm after 150 steps" in said and "at last with a committee" in said
     assert "Together 20 minutes on a card" in said and "Code: commit abc1234, version 1.0." in said
     assert "| source | distilled, embed | again |" in said and "| bees |  | 2,000 |\n| **all** | 1,000 | 3,000 |" in said
