@@ -364,7 +364,8 @@ def renewed(text: str, said: str) -> str:
 
 def main() -> None:
     card_alone = sys.argv[1] == "--card"
-    run, *texts, folder = map(Path, sys.argv[1 + card_alone :])
+    # Whole paths: the bare word tiny-embed would be read as the packaged model's name.
+    run, *texts, folder = (Path(name).absolute() for name in sys.argv[1 + card_alone :])
     model = load_model(Embedder, folder if card_alone else run / "model", dtype=torch.float32)
     if not card_alone:
         modules, tokenizer = read_modules(run / "model"), Tokenizer.load(run / "model")
