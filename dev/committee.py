@@ -4,7 +4,8 @@
 
 Similarities shall be the members', each times its share. Their vectors one after another, each times the root of its share, have just
 these; the directions that hold most of them, as many as the student has, are kept (a singular value decomposition), and turned to lie as
-near to the student's vectors as they can (Schönemann 1966, doi 10.1007/BF02289451), so that it has little to relearn.
+near to the student's vectors as they can (Schönemann 1966, doi 10.1007/BF02289451), so that it has little to relearn. OUT.json
+keeps the shares.
 """
 
 import math
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from modernbert.checkpoint.weights import write_json
 from modernbert.data.vectors import write_vectors
 from modernbert.eval.named import systems_named
 from modernbert.eval.systems import Vectors
@@ -28,7 +30,9 @@ def main() -> None:
     parts = [math.sqrt(share) * (aim_ND if name == sys.argv[2] else vectors(name, pairs)) for name, share in members]
     y_ND = turned(kept(torch.cat(parts, 1), aim_ND.shape[1]), aim_ND)
     print(f"mean cosine with {sys.argv[2]}: {(y_ND * aim_ND).sum(1).mean():.4f}")
-    write_vectors(Path(sys.argv[3]), y_ND.cpu().numpy().astype(np.float16), pairs.texts)
+    out = Path(sys.argv[3])
+    write_json(out.with_suffix(".json"), dict(members))
+    write_vectors(out, y_ND.cpu().numpy().astype(np.float16), pairs.texts)
 
 
 def vectors(name: str, pairs: Pairs) -> torch.Tensor:

@@ -1,18 +1,28 @@
 """Makes the packaged `tiny-embed` of a finished run: float8 weights, a graph, curves and a card that says where every number comes from.
 
-    python dev/package_embed.py runs/tiny-embed corpus/wikipedia-0000.jsonl.zst modernbert/pretrained/tiny-embed
+    python dev/package_embed.py WORK corpus/wikipedia-0000.jsonl.zst tiny-embed
+    python dev/package_embed.py --card WORK tiny-embed
 
-The documents of the second file say what the weights are rounded for. The run's folder holds `model`; of each stage (`distilled`, `embed`,
-`distilled-again`, …, as `examples/tiny_embed.sh` names them) its log.jsonl, config.json and result.json; `eval*.json` of
-`modernbert eval retrieval --suite`, where the first system is the model and one named `…, passages` the same by passages; as far as they
-are there, `dims*.json` of the same with `--against dim128:MODEL` and so on, and `speed.json` of `dev/embed_cpu.py`; and `commit` of the
-code that trained.
+The documents of the second file say what the weights are rounded for. What rounded weights are worth can only be measured afterwards: with
+`--card` the card alone is written anew. `examples/tiny_embed.sh` gives both commands; its folder holds `model` and, as far as they are
+there, what the card tells of:
 
-It makes a card of one run of that script. The packaged card tells of five rounds under "How it was made", written by hand: keep that part
-when only weights and tables are new.
+    */log.jsonl                        a stage, with its config.json and result.json; in the order in which they began
+    */mean.json                        of `dev/mean_of.py`
+    committee.json                     of `dev/committee.py`, beside the vectors that a stage learnt from
+    studied-*/studied.json             of `dev/studied_teacher.py`, for members of a committee
+    begun.md                           what a person says of runs before this one, whose weights it went on from
+    eval*.json                         of `modernbert eval retrieval --suite --json`: first the model, `…, passages` the same by passages
+    dims*.json                         of the same with `--against dim128:MODEL` and so on
+    speed.json                         of `dev/embed_cpu.py`
+
+Where the folder has no stages, as when weights are only rounded or measured again, the card that lies there stays, but for tables that were
+measured anew.
 """
 
+import dataclasses
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -43,7 +53,7 @@ tags: [modernbert, sentence-transformers, feature-extraction]
 # {name}
 
 One vector of {width} for a text of prose or code, up to {limit:,} tokens: a ModernBERT of {parameters:.1f}M parameters, made of
-the first run of [`tiny`](../tiny/README.md) in rounds of two stages with a teacher, all-MiniLM-L6-v2 (Apache 2.0). Mean of the tokens,
+[`tiny`](../tiny/README.md) in rounds of two stages with a teacher, all-MiniLM-L6-v2 (Apache 2.0){committee}. Mean of the tokens,
 length 1; the first 64, 128 or 256 numbers serve as shorter vectors (Matryoshka). Queries and documents have prompts, which the folder's
 readers put there when they are asked for a query or a document.
 
@@ -81,14 +91,15 @@ Matrices are stored in float8 (e4m3), as in `tiny`, those of the layers rounded 
 file where there is no torch.
 
 ## How it was made
+{begun}
+Stages of `tiny_distilled` learn the teacher's vectors, those of `tiny_embed` pairs, with the teacher's similarities
+(`modernbert/recipes/retrieval.py`).
 
 {stages}
 
-The weights lie between the last two stages: 0.35 × distilled + 0.65 × embed (`dev/mean_of.py`), which keeps more of both than either end.
+{said}
 
 ![curves](curves.png)
-
-Code: commit {commit}; recipes `tiny_distilled` and `tiny_embed` in `modernbert/recipes/retrieval.py`.
 
 ## Pairs
 
@@ -101,11 +112,6 @@ that is nearly one of theirs.
 
 ## How good it is
 
-These weights, in percent, with 95 % intervals over queries; behind others the difference from it over the same queries. Dev splits, all
-systems in one run; BM25 with Lucene's constants, words cut at case changes.
-
-{scores}
-{dims}{speed}
 ## Make it again
 
     bash examples/tiny_embed.sh CORPUS SETS WORK
@@ -113,52 +119,138 @@ systems in one run; BM25 with Lucene's constants, words cut at case changes.
 ## Limits
 
 English, Python, and some C#, SQL and Java. MiniLM has seen a billion pairs, among them relatives of most of these sets; this model has seen
-what MiniLM says of half a million, and is a few points behind it where it says so above. It reads 8,192 tokens, but was taught mostly on
+what MiniLM says of {texts:,} texts, and is a few points behind it where it says so above. It reads 8,192 tokens, but was taught mostly on
 texts of fewer than 250. A key among hundreds of others (kv_retrieval) is beyond one vector: search for words there.
 """
 
 
-def began(folder: Path) -> str:
-    with (folder / "log.jsonl").open() as lines:
-        return str(json.loads(next(lines))["started"])
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A run of `modernbert finetune`, by its own records."""
+
+    name: str
+    began: str
+    config: dict[str, Any]
+    result: dict[str, Any]
+    log: list[dict[str, Any]]
+    """Lines with a loss."""
+
+    @property
+    def seconds(self) -> float:
+        pairs = np.diff([0, *(line["step"] for line in self.log)]) * self.config["batch_pairs"]
+        return float(sum(count / line["pairs_per_second"] for count, line in zip(pairs, self.log, strict=True)))
+
+    @property
+    def row(self) -> list[str]:
+        """Its line of the table."""
+        config, optimizer, last = self.config, self.config["optimizer"], self.log[-1]
+        return [
+            self.name,
+            named(config["model"]),
+            "`tiny_distilled`" if config["teacher"]["kind"] == "cosine" else "`tiny_embed`",
+            Path(config["teacher"]["file"]).stem,
+            f"{last['step']:,} of {config['batch_pairs']:,} pairs",
+            f"{last['tokens']:,}",
+            f"{self.seconds:.0f}",
+            f"{optimizer['muon_lr'] if optimizer['name'] == 'muon' else optimizer['lr']:g}",
+        ]
 
 
-def stage(folder: Path, name: str, recipe: str) -> tuple[list[str], float, list[dict[str, Any]]]:
-    """A line of the table of stages, its seconds, and the lines of the log that have a loss."""
-    log = [line for line in map(json.loads, (folder / "log.jsonl").read_text().splitlines()) if "loss" in line]
-    config = json.loads((folder / "config.json").read_text())
-    steps = [line["step"] for line in log]
-    pairs = np.diff([0, *steps]) * config["batch_pairs"]
-    seconds = sum(count / line["pairs_per_second"] for count, line in zip(pairs, log, strict=True))
-    optimizer = config["optimizer"]
-    lr = optimizer["muon_lr"] if optimizer["name"] == "muon" else optimizer["lr"]
-    return (
-        [
-            name,
-            f"`{recipe}`",
-            f"{steps[-1]:,} of {config['batch_pairs']:,} pairs",
-            f"{log[-1]['tokens']:,}",
-            f"{seconds:.0f}",
-            f"{lr:g}",
-        ],
-        seconds,
-        log,
+def stages_of(run: Path) -> list[Stage]:
+    """In the order in which they began; of a step that was repeated after a stop, the last line counts."""
+    stages = []
+    for folder in (file.parent for file in run.glob("*/log.jsonl")):
+        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        config, result = (json.loads((folder / name).read_text()) for name in ("config.json", "result.json"))
+        log = list({line["step"]: line for line in lines if "loss" in line}.values())
+        stages.append(Stage(name=folder.name, began=lines[0]["started"], config=config, result=result, log=log))
+    return sorted(stages, key=lambda stage: stage.began)
+
+
+def named(model: str) -> str:
+    """What the card calls a model.
+
+    >>> [named(model) for model in ("/x/pretrained/tiny", "./between", "embed/model", "st:studied-all", "st:/x/minilm/model")]
+    ['tiny', 'between', 'embed', 'studied-all', 'minilm']
+    """
+    return next(part for part in reversed(Path(model.removeprefix("st:")).parts) if part != "model")
+
+
+def shares_said(shares: dict[str, float]) -> str:
+    return " + ".join(f"{share:g} × {named(model)}" for model, share in shares.items())
+
+
+def committees(run: Path, stages: list[Stage]) -> dict[str, dict[str, float]]:
+    """The members' shares of each teacher that is a committee, by the names of their files."""
+    files = {Path(stage.config["teacher"]["file"]).with_suffix(".json") for stage in stages}
+    return {file.stem: json.loads((run / file).read_text()) for file in sorted(files) if (run / file).exists()}
+
+
+def stages_said(run: Path, stages: list[Stage]) -> str:
+    """The sentences below the table of stages: who taught, what became of their ends, how long it took, which code ran."""
+    said = []
+    for teacher, members in committees(run, stages).items():
+        said.append(
+            f"The teacher `{teacher}` is a committee (`dev/committee.py`): {shares_said(members)}, whose members "
+            "are right in different places."
+        )
+        for member in map(named, members):
+            if (file := run / member / "studied.json").exists():
+                found = json.loads(file.read_text())
+                what = f"{named(found['begins'])} after {found['steps']} steps on part of these pairs"
+                said.append(f"{member} is {what} (`dev/studied_teacher.py`).")
+    for file in sorted(run.glob("*/mean.json"), key=lambda file: (file.parent.name == "model", file)):
+        name = "The weights are" if file.parent.name == "model" else f"`{file.parent.name}` is"
+        said.append(f"{name} {shares_said(json.loads(file.read_text()))} (`dev/mean_of.py`), to keep something of each.")
+    environments = [stage.result["environment"] for stage in stages]
+    devices, codes = (
+        ", ".join(dict.fromkeys(values))
+        for values in (
+            (where["device"] for where in environments),
+            (f"commit {where['commit']}" if where["commit"] else f"version {where['modernbert']}" for where in environments),
+        )
     )
+    said.append(
+        f"Together {sum(stage.seconds for stage in stages) / 60:.0f} minutes on {devices}, reading the pairs, the teachers' studies and "
+        f"their vectors not counted. Code: {codes}."
+    )
+    return "\n".join(said)
 
 
-def curves(logs: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    rounds = -(-len(logs) // 2)
+def pairs_table(stages: list[Stage]) -> str:
+    """The pairs of each source, in a column for stages that read the same."""
+    readers: dict[str, list[Stage]] = {}
+    for stage in stages:
+        readers.setdefault(json.dumps(stage.result["pairs"], sort_keys=True), []).append(stage)
+    columns = {", ".join(stage.name for stage in some): some[0].result["pairs"] for some in readers.values()}
+    lines = [["source", *columns], ["---", *["---:"] * len(columns)]]
+    for source in sorted({source for counts in columns.values() for source in counts}):
+        lines.append([source, *(f"{counts[source]:,}" if source in counts else "" for counts in columns.values())])
+    lines.append(["**all**", *(f"{sum(counts.values()):,}" for counts in columns.values())])
+    return table(lines)
+
+
+def table(lines: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def curves(stages: list[Stage], path: Path) -> None:
+    rounds = -(-len(stages) // 2)
     figure = figure_class()(figsize=(11, 3.6 * rounds), layout="constrained")
-    for axes, (name, log) in zip(figure.subplots(rounds, 2).flat, logs.items(), strict=True):
-        axes.plot([line["tokens"] / 1e6 for line in log], [line["loss"] for line in log], linewidth=1.2)
-        axes.set(title=name, xlabel="million tokens", ylabel="loss")
+    for number, stage in enumerate(stages, 1):
+        axes = figure.add_subplot(rounds, 2, number)
+        axes.plot([line["tokens"] / 1e6 for line in stage.log], [line["loss"] for line in stage.log], linewidth=1.2)
+        axes.set(title=stage.name, xlabel="million tokens", ylabel="loss")
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=90)
 
 
-def score_table(files: list[Path]) -> str:
-    """Systems in columns: the model first, then by passages, then the others."""
-    scores = [score for file in files for score in json.loads(file.read_text())["scores"]]
+def scores_said(files: list[Path]) -> str:
+    """The table of scores, systems in columns: the model first, then by passages, then the others; nothing where nobody measured it."""
+    reports = [json.loads(file.read_text()) for file in files]
+    scores = [score for report in reports for score in report["scores"]]
+    if not scores:
+        return ""
     systems = list(dict.fromkeys(score["system"] for score in scores))
     names = {systems[0]: "tiny-embed", f"{systems[0]}, passages": "by passages"}
     systems.sort(key=lambda system: (*names, system).index(system))
@@ -179,7 +271,14 @@ def score_table(files: list[Path]) -> str:
                 mean, least, most = (100 * end for end in score["difference"])
                 cells[-1] += f"; {mean:+.1f} ({least:+.1f} … {most:+.1f})"
         lines.append([data, next(iter(mine.values()))["metric"], *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    devices = ", ".join(dict.fromkeys(report["environment"]["device"] for report in reports))
+    return f"""
+These weights, in percent, with 95 % intervals over queries; behind others the difference over the same queries from the first of their
+run, which is the model or, in runs by passages, it by passages. Dev splits, on {devices}. BM25 with Lucene's constants, words cut at case
+changes.
+
+{table(lines)}
+"""
 
 
 def dims_said(files: list[Path]) -> str:
@@ -195,11 +294,10 @@ def dims_said(files: list[Path]) -> str:
             numbers = [score["system"].rpartition(", ")[2].split()[0] for score in mine[1:]]
             lines = [["set", "figure", "all", *numbers], ["---", "---", *["---:"] * len(mine)]]
         lines.append([data, mine[0]["metric"], f"{whole:.1f}", *(f"{value:.1f} ({value - whole:+.1f})" for value in cut)])
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"""
 Vectors cut to their first numbers (`modernbert eval retrieval tiny-embed SETS --suite --against dim128:tiny-embed`):
 
-{table}
+{table(lines)}
 """
 
 
@@ -208,63 +306,80 @@ def speed_said(file: Path) -> str:
     if not file.exists():
         return ""
     found = json.loads(file.read_text())
-    lines = ["| system | texts a second | times MiniLM | times its int8 |", "|---|---:|---:|---:|"]
+    lines = [["system", "texts a second", "times MiniLM", "times its int8"], ["---", *["---:"] * 3]]
     for name, values in found["texts_per_second"].items():
-        times = " | ".join(f"{found[of][name]['median']:.2f}" for of in ("times_minilm", "times_minilm_int8"))
-        lines.append(f"| {name} | {values['median']:.0f} ({values['min']:.0f} – {values['max']:.0f}) | {times} |")
+        times = [f"{found[of][name]['median']:.2f}" for of in ("times_minilm", "times_minilm_int8")]
+        lines.append([name, f"{values['median']:.0f} ({values['min']:.0f} – {values['max']:.0f})", *times])
     turns = next(iter(found["texts_per_second"].values()))["n"]
     how = f"{found['environment']['cpu']}, {found['threads']} threads, by {found['time']}, {turns} turns, medians"
-    table = "\n".join(lines)
     return f"""
 Texts of 100 words on a CPU ({how}; `dev/embed_cpu.py`):
 
-{table}
+{table(lines)}
 """
 
 
-def main() -> None:
-    run, text, folder = map(Path, sys.argv[1:])
-    modules = read_modules(run / "model")
-    assert modules is not None, f"{run / 'model'} is no embedder"
-    model, tokenizer = load_model(Embedder, run / "model", dtype=torch.float32), Tokenizer.load(run / "model")
-    round_linears(model, batches_of((document.text for document in read_documents([text])), tokenizer))
-    save_model(model, model.config, folder, tokenizer=tokenizer, dtype=FLOAT8)
-    write_modules(folder, model.config, modules)
-    write_beside(folder)
-    rows, logs, seconds = [], {}, 0.0
-    stages = sorted((file.parent for file in run.glob("*/log.jsonl")), key=began)
-    for name in (folder.name for folder in stages):
-        row, its_seconds, logs[name] = stage(run / name, name, f"tiny_{name.split('-')[0]}")
-        rows.append(row)
-        seconds += its_seconds
-    curves(logs, folder / "curves.png")
-    table = [["stage", "recipe", "steps", "tokens", "seconds", "peak rate"], ["---"] * 6, *rows]
-    counts = json.loads((stages[-1] / "result.json").read_text())
-    device = counts["environment"].get("gpu") or counts["environment"].get("device", "")
-    made = (
-        "\n".join(f"| {' | '.join(row)} |" for row in table)
-        + f"\n\nTogether {seconds / 60:.0f} minutes on one {device}, reading the pairs and the teacher's vectors not counted."
-    )
-    text = CARD.format(
-        name=folder.name,
+def card(run: Path, folder: Path, model: Embedder) -> str:
+    """The text of the card, from the run's own records; where there are none of stages, the one that lies in the folder, measured anew."""
+    stages = stages_of(run)
+    text = made(run, stages, folder.name, model) if stages else (folder / "README.md").read_text()
+    for said in (
+        scores_said(sorted(run.glob("eval*.json"))),
+        dims_said(sorted(run.glob("dims*.json"))),
+        speed_said(run / "speed.json"),
+    ):
+        text = renewed(text, said)
+    return text
+
+
+def made(run: Path, stages: list[Stage], name: str, model: Embedder) -> str:
+    """The card without what is measured."""
+    before = run / "begun.md"
+    header = ["stage", "begins with", "recipe", "teacher", "steps", "tokens", "seconds", "peak rate"]
+    return CARD.format(
+        name=name,
         width=model.config.hidden_size,
         limit=model.config.max_position_embeddings,
         parameters=sum(p.numel() for p in model.parameters()) / 1e6,
         passage=PASSAGE,
         best=BEST,
         step=STEP,
-        stages=made,
-        commit=(run / "commit").read_text().strip(),
-        pairs="| source | pairs |\n|---|---:|\n"
-        + "\n".join(f"| {source} | {count:,} |" for source, count in sorted(counts["pairs"].items())),
-        scores=score_table(sorted(run.glob("eval*.json"))),
-        dims=dims_said(sorted(run.glob("dims*.json"))),
-        speed=speed_said(run / "speed.json"),
+        committee=", and at last with a committee of teachers" if committees(run, stages) else "",
+        begun=f"\n{before.read_text().strip()}\n" if before.exists() else "",
+        stages=table([header, ["---"] * len(header), *(stage.row for stage in stages)]),
+        said=stages_said(run, stages),
+        pairs=pairs_table(stages),
+        texts=max(stage.result["texts"] for stage in stages),
     )
-    (folder / "README.md").write_text(text)
-    shutil.rmtree(folder / "2_Normalize", ignore_errors=True)  # empty, so that git does not keep it; readers do not miss it
-    size = sum(file.stat().st_size for file in folder.parent.rglob("*") if file.is_file()) / 1e6
-    print(f"{folder}: all packaged models together {size:.1f} MB")
+
+
+def renewed(text: str, said: str) -> str:
+    """A card with a part that was measured, in place of the part that begins alike, if there is one; a part ends with its table."""
+    if not said:
+        return text
+    old = re.search(rf"^{re.escape(said.strip()[:20])}.*?\|\n(?=\n)", text, re.DOTALL | re.MULTILINE)
+    begin, end = old.span() if old else [text.index("## Make it again")] * 2
+    return text[:begin] + said.strip() + ("\n" if old else "\n\n") + text[end:]
+
+
+def main() -> None:
+    card_alone = sys.argv[1] == "--card"
+    # Whole paths: the bare word tiny-embed would be read as the packaged model's name.
+    run, *texts, folder = (Path(name).absolute() for name in sys.argv[1 + card_alone :])
+    model = load_model(Embedder, folder if card_alone else run / "model", dtype=torch.float32)
+    if not card_alone:
+        modules, tokenizer = read_modules(run / "model"), Tokenizer.load(run / "model")
+        assert modules is not None, f"{run / 'model'} is no embedder"
+        round_linears(model, batches_of((document.text for document in read_documents(texts)), tokenizer))
+        save_model(model, model.config, folder, tokenizer=tokenizer, dtype=FLOAT8)
+        write_modules(folder, model.config, modules)
+        write_beside(folder)
+        shutil.rmtree(folder / "2_Normalize", ignore_errors=True)  # empty, so that git does not keep it; readers do not miss it
+    if stages := stages_of(run):
+        curves(stages, folder / "curves.png")
+    (folder / "README.md").write_text(card(run, folder, model))
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
+    print(f"{folder}: {size:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
     python dev/studied_teacher.py PAIRS MINILM OUT seed=2 lr=1e-4 steps=150 scale=30 weights=codenn_sql:16,nq_oracle:10
 
 PAIRS is a folder of `modernbert prepare pairs`; MINILM a folder of a model of BERT's kind with mean pooling; OUT gets the same folder
-with other weights. `weights` are shares of the steps: a batch is of one source. Each teacher leaves three queries of ten out, others than
-those of another seed, so that a committee of them (`dev/committee.py`) knows every pair as one that some of it have not seen. Wants a GPU.
+with other weights, and the settings in `studied.json`. `weights` are shares of the steps: a batch is of one source. Each teacher leaves
+three queries of ten out, others than those of another seed, so that a committee of them (`dev/committee.py`) knows every pair as one that
+some of it have not seen. Wants a GPU.
 """
 
 import shutil
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
+from modernbert.checkpoint.weights import write_json
 from modernbert.tasks.contrastive import InBatch, columns_of, part_of, right_documents
 from modernbert.tasks.pairs import PairColumns, TokenRows, read_pairs
 from modernbert.train.batches import each_batch, pair_rows
@@ -64,6 +66,7 @@ def main() -> None:
             print(f"step {step + 1}: loss {loss.item():.4f}", flush=True)
     shutil.copytree(folder, out, dirs_exist_ok=True)
     model.save_pretrained(out)
+    write_json(out / "studied.json", {"begins": folder, **said})
 
 
 def vectors(model: torch.nn.Module, rows: TokenRows, numbers: list[int]) -> torch.Tensor:
