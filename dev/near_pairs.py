@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("sets", type=Path)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--sentences", type=int, default=60_000, help="of the corpus")
+    parser.add_argument("--sentences", type=int, default=100_000, help="of the corpus")
     asked = parser.parse_args()
     make(asked.sets, asked.corpus, asked.work, asked.sentences)
 

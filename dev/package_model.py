@@ -26,7 +26,7 @@ import torch
 import modernbert
 from modernbert.checkpoint.float8 import FLOAT8
 from modernbert.checkpoint.folder import load_model, save_model
-from modernbert.data.documents import read_documents
+from modernbert.data.documents import read_documents, read_rows
 from modernbert.data.shards import Manifest, read_manifest
 from modernbert.eval.cloze import evaluate_cloze
 from modernbert.eval.masked import evaluate_masked
@@ -194,8 +194,8 @@ def taught(run: Path) -> str:
     """What is said of the stage that learned what texts have to do with each other, and of the mean that the weights are; or nothing."""
     stage, mean, said = run / "pairs", run / "model" / "mean.json", ""
     if stage.exists():
-        asked, log = json.loads((stage / "config.json").read_text()), read_lines(stage / "log.jsonl")
-        teachers = [name for some in asked["teachers"] for name in some["scores"]]
+        asked, log = json.loads((stage / "config.json").read_text()), rows_of(stage / "log.jsonl")
+        teachers = asked["teachers"]["scores"]
         missed = ", ".join(f"{name} {error:.3f}" for name, error in log[-1]["held_out"].items())
         lengths = ", ".join(f"{length:,}" for length in asked["lengths"])
         said = f"""
@@ -217,7 +217,7 @@ the teachers' epochs. Rates are {asked["peak"]} of the peaks above and fall to n
 
 def draw_taught(stage: Path, path: Path) -> None:
     """Both losses of the stage of pairs over its steps."""
-    log = read_lines(stage / "log.jsonl")
+    log = rows_of(stage / "log.jsonl")
     figure = figure_class()(figsize=(14, 3.6), layout="constrained")
     panels = {"masked": "masked words, nats", "pairs": "scores of pairs, squared error", "rate": "share of the peak rates"}
     for (name, title), axes in zip(panels.items(), figure.subplots(1, 3), strict=True):
@@ -228,8 +228,8 @@ def draw_taught(stage: Path, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [row for _, row in read_rows(path)]
 
 
 def licensed(manifest: Manifest) -> str:

@@ -56,7 +56,7 @@ from modernbert.train.optimizers import OptimizerConfig, build_optimizers, set_l
 from modernbert.train.schedules import wsd
 from modernbert.train.suite import Member
 
-FIRST, TASKS = "pairs", ("mrpc", "rte", "qnli", "stsb")
+FIRST, TASKS, SEEDS = "pairs", ("mrpc", "rte", "qnli", "stsb"), (0, 1, 2)
 LONGEST = 96
 """Tokens of a text that are read; the rest is cut."""
 PEER_RATE = {"stsb": 3e-4}
@@ -117,10 +117,9 @@ class PairRows:
 # teachers
 
 
-def teach(sets: Path, work: Path, ours: str | None, peer: str | None, seeds: int, workers: int) -> None:
-    """Fine-tunes the teachers, `pairs` first and from each of these one for every task; teachers-KINDS.json gets their dev scores."""
+def teach(sets: Path, work: Path, models: dict[str, str], workers: int) -> None:
+    """Fine-tunes the teachers, `pairs` first and from each of these one for every task; teachers.json gets models and dev scores."""
     os.environ |= {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    models = {kind: str(folder) for kind, folder in (("peer", peer), ("ours", ours)) if folder}
     with gpu_workers(workers) as pool:
         written = [pool.submit(write_rows, one.sources[0], sets, work / "data" / name) for name, one in _members().items()]
         for rows in written:
@@ -128,7 +127,7 @@ def teach(sets: Path, work: Path, ours: str | None, peer: str | None, seeds: int
         going = {
             pool.submit(one_teacher, kind, model, FIRST, seed, work): (kind, model, FIRST, seed)
             for kind, model in models.items()
-            for seed in range(seeds)
+            for seed in SEEDS
         }
         scores = {}
         while going:
@@ -140,7 +139,7 @@ def teach(sets: Path, work: Path, ours: str | None, peer: str | None, seeds: int
                     going |= {
                         pool.submit(one_teacher, kind, model, task, seed, work): (kind, model, task, seed) for task in TASKS
                     }
-    write_json(work / f"teachers-{'-'.join(models)}.json", {"scores": scores, "models": models})
+    write_json(work / "teachers.json", {"scores": scores, "models": models})
 
 
 def one_teacher(kind: str, model: str, name: str, seed: int, work: Path) -> float:
@@ -171,11 +170,10 @@ def _teacher(work: Path, kind: str, name: str, seed: int) -> Path:
     return work / f"teacher-{kind}-{seed}" / name
 
 
-def score(work: Path, workers: int, kinds: Sequence[str], seeds: Sequence[int]) -> None:
-    """Writes scores-KIND-SEED-TASK.npy, float16 [pairs, classes], of the teachers of these kinds and seeds: several GPUs can share them."""
+def score(work: Path, workers: int) -> None:
+    """Writes scores-KIND-SEED-TASK.npy, float16 [pairs, classes], of every teacher."""
     os.environ["TQDM_DISABLE"] = "1"
-    known = [json.loads(path.read_text())["models"] for path in sorted(work.glob("teachers*.json"))]
-    models = {kind: model for some in known for kind, model in some.items() if kind in kinds}
+    models = json.loads((work / "teachers.json").read_text())["models"]
     for model in models.values():
         PairRows(work, Tokenizer.load(resolve(model)))
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -183,8 +181,7 @@ def score(work: Path, workers: int, kinds: Sequence[str], seeds: Sequence[int]) 
         found = [
             pool.submit(scores_of, kind, model, name, seed, work)
             for kind, model in models.items()
-            for seed in seeds
-            if _teacher(work, kind, FIRST, seed).exists()
+            for seed in SEEDS
             for name in (FIRST, *TASKS)
         ]
         for future in tqdm(found):
@@ -269,7 +266,7 @@ def learn(start: str, work: Path, out: Path, asked: argparse.Namespace) -> None:
     all_P = order.permutation(len(rows))
     held_out, taught = all_P[: min(4096, len(rows) // 20)], all_P[min(4096, len(rows) // 20) :]
     out.mkdir(parents=True, exist_ok=True)
-    teachers = [json.loads(path.read_text()) for path in sorted(work.glob("teachers*.json"))]
+    teachers = json.loads((work / "teachers.json").read_text())
     made = {"teachers": teachers, "all_pairs": len(rows), "environment": environment(device)}
     write_json(out / "config.json", vars(asked) | made)
     steps = itertools.islice(each_step(taught, asked.pairs, order), asked.steps)
@@ -356,15 +353,12 @@ def main() -> None:
     verb = verbs.add_parser("teach")
     verb.add_argument("sets", type=Path)
     verb.add_argument("work", type=Path)
-    verb.add_argument("--ours")
-    verb.add_argument("--peer")
-    verb.add_argument("--seeds", type=int, default=3)
+    verb.add_argument("--ours", required=True, help="a model of this package")
+    verb.add_argument("--peer", required=True, help="a folder with another library's BERT")
     verb.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     verb = verbs.add_parser("score")
     verb.add_argument("work", type=Path)
     verb.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    verb.add_argument("--kinds", nargs="+", default=["ours", "peer"])
-    verb.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     verb = verbs.add_parser("learn")
     verb.add_argument("start")
     verb.add_argument("work", type=Path)
@@ -379,16 +373,16 @@ def main() -> None:
     )
     verb.add_argument("--tokens", type=int, default=65_536, help="of text in a step")
     verb.add_argument("--pairs", type=int, default=2048, help="in a step")
-    verb.add_argument("--steps", type=int, default=1500)
-    verb.add_argument("--peak", type=float, default=0.35, help="of tiny's rates")
-    verb.add_argument("--weight", type=float, default=1.0, help="of the pairs' loss")
-    verb.add_argument("--dropout", type=float, default=0.0)
+    verb.add_argument("--steps", type=int, default=2400)
+    verb.add_argument("--peak", type=float, default=0.2, help="of tiny's rates")
+    verb.add_argument("--weight", type=float, default=3.0, help="of the pairs' loss")
+    verb.add_argument("--dropout", type=float, default=0.1)
     verb.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     if asked.verb == "teach":
-        teach(asked.sets, asked.work, asked.ours, asked.peer, asked.seeds, asked.workers)
+        teach(asked.sets, asked.work, {"peer": asked.peer, "ours": asked.ours}, asked.workers)
     elif asked.verb == "score":
-        score(asked.work, asked.workers, asked.kinds, asked.seeds)
+        score(asked.work, asked.workers)
     else:
         work, out = asked.work, asked.out
         asked.work, asked.out = str(work), str(out)

